@@ -1,0 +1,51 @@
+# The commands of this repository; `make` alone lists them. Each can be read here and typed by hand as well.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
+
+# Where it is installed, cargo-nextest runs the tests of all crates at once and ends those that hang.
+ifneq ($(shell command -v cargo-nextest),)
+run_tests := cargo nextest run --workspace
+else
+run_tests := cargo test --workspace --tests
+endif
+
+# Asked for rather than assumed, since CARGO_TARGET_DIR or Cargo's configuration may put it elsewhere.
+target_directory = $(shell cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: run
+run: ## Build, then serve a demo on the embedded database; needs nothing but Rust
+	cargo run --package multicredit --bin multicredit -- serve --demo
+
+# Everything is built before a server starts. `with-servers` is built along and used from there: `cargo run` would pick
+# the features of its dependencies for itself and build half of them twice.
+.PHONY: test
+test: ## Install what is missing, start throwaway PostgreSQL and Redis, run every test
+	scripts/install-test-deps.sh
+	cargo test --workspace --doc
+	$(run_tests) --no-run
+	"$(target_directory)/debug/with-servers" $(run_tests)
+
+.PHONY: build
+build: ## Build the programs as released, into target/release
+	cargo build --release
+
+.PHONY: check
+check: ## Look for wrong format and for anything that the lints say
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: clean
+clean: ## Remove what was built, not the demo's data
+	cargo clean

@@ -1,0 +1,118 @@
+//! The application: everything that answers HTTP, put together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use multicredit_store::Store;
+use poem::{Endpoint, EndpointExt as _, IntoEndpoint as _, Request, Response};
+
+use crate::auth::cache::KeyCache;
+use crate::directory::Directory;
+use crate::limits;
+use crate::middleware::{Envelope, RequestId};
+use crate::problem::Problem;
+use crate::{openapi, resource, router};
+
+/// What can be set about the application. Everything else is a limit with a reason ([`limits`]).
+#[derive(Debug, Clone)]
+pub struct AppSettings {
+    /// The version that the OpenAPI document carries.
+    pub version: &'static str,
+    /// Whether `/health/ready` may say so; keep a clone to switch it off at shutdown.
+    pub readiness: Readiness,
+    /// How long a request's body may take to arrive.
+    pub body_timeout: Duration,
+}
+
+impl Default for AppSettings {
+    fn default() -> Self {
+        Self { version: env!("CARGO_PKG_VERSION"), readiness: Readiness::default(), body_timeout: limits::BODY_TIMEOUT }
+    }
+}
+
+/// Whether this process wants new requests. Its clones are one switch.
+#[derive(Debug, Clone)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+}
+
+impl Readiness {
+    /// Wants no more requests, for good: load balancers see it at their next look.
+    pub fn end(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it wants requests.
+    pub fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What all requests share.
+pub struct State {
+    /// The store.
+    pub store: Store,
+    /// Which keys are valid.
+    pub keys: KeyCache,
+    /// Which organization a customer's own name stands for.
+    pub directory: Directory,
+    /// The settings.
+    pub settings: AppSettings,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What a request carries: which one it is, and what all requests share.
+#[derive(Debug, Clone)]
+pub struct Context {
+    state: Arc<State>,
+    request_id: RequestId,
+}
+
+impl Context {
+    /// The context of a request.
+    pub const fn new(state: Arc<State>, request_id: RequestId) -> Self {
+        Self { state, request_id }
+    }
+
+    /// The context that the outermost middleware gave to the request.
+    pub fn of(request: &Request) -> Result<Self, Problem> {
+        request.data::<Self>().cloned().ok_or_else(|| Problem::internal("a request without its context"))
+    }
+
+    /// What all requests share.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The request's id.
+    pub const fn request_id(&self) -> &RequestId {
+        &self.request_id
+    }
+}
+
+/// Everything that the service answers: `/v1`, `/health/*`, `/openapi.json` and `/docs`, behind the middleware.
+pub fn endpoint(store: Store, settings: AppSettings) -> impl Endpoint<Output = Response> + 'static {
+    let document = openapi::Document::new(settings.version);
+    let pages = [
+        ("/openapi.json", router::page("application/json", document.json)),
+        ("/docs", router::page("text/html; charset=utf-8", document.swagger_ui)),
+    ];
+    let routes = router::routes(resource::api(), pages).into_endpoint().map_to_response();
+    let state = State { store, keys: KeyCache::default(), directory: Directory::default(), settings };
+    Envelope::new(routes, Arc::new(state))
+}
+
+/// The OpenAPI document: pretty, in a fixed order, the same for every run.
+pub fn openapi_json() -> String {
+    openapi::Document::new(AppSettings::default().version).json
+}

@@ -1,0 +1,256 @@
+//! Who calls, and what they may see: the one place where both are decided.
+//!
+//! [`Auth`] is the only way from a handler to the store, and its type says which scope the handler needs: a handler that
+//! forgot to ask could not do anything. An organization's id that comes from outside, in a path or a body, is a
+//! [`Tenant`], which only [`Auth::organization`] opens; a key that is bound to an organization opens no other, and the
+//! answer is the one that an organization would get that does not exist.
+
+pub mod cache;
+mod key;
+pub mod scope;
+
+pub use key::{PREFIX_CHARS, digest, is_acceptable_admin_key, new_secret, prefix};
+
+use std::marker::PhantomData;
+use std::time::Instant;
+
+use multicredit_domain::{ApiKeyId, ExternalId, OrganizationId, Refusal};
+use multicredit_store::{ApiKey, Store};
+use poem::http::header::AUTHORIZATION;
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaSchema, MetaSecurityScheme, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use serde::{Serialize as _, Serializer};
+use uuid::Uuid;
+
+use self::cache::Known;
+use self::scope::{Requirement, Scopes};
+use crate::app::Context;
+use crate::limits::API_KEY_MAX_BYTES;
+use crate::param::Segment;
+use crate::problem::{Code, Problem};
+use crate::wire::{Reason, Text};
+
+/// What the OpenAPI document calls the one way to authenticate.
+pub const SECURITY_SCHEME: &str = "api_key";
+
+/// Who calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Principal {
+    /// The key.
+    pub id: ApiKeyId,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// The only organization that it sees; `None` is all.
+    pub bound_to: Option<OrganizationId>,
+}
+
+impl Principal {
+    fn of(key: &ApiKey) -> Self {
+        Self { id: key.id, scopes: Scopes::of(&key.scopes), bound_to: key.organization_id }
+    }
+}
+
+/// A caller whose key is valid and meets the requirement `R`.
+#[derive(Debug)]
+pub struct Auth<R> {
+    context: Context,
+    principal: Principal,
+    requirement: PhantomData<fn() -> R>,
+}
+
+impl<R> Auth<R> {
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.context.state().store
+    }
+
+    /// The request that is answered.
+    pub const fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The only organization that the key sees; `None` is all.
+    pub const fn bound_to(&self) -> Option<OrganizationId> {
+        self.principal.bound_to
+    }
+
+    /// The organization that the caller named, if the key may know of it. Whether it exists is for the store to say.
+    pub fn organization(&self, tenant: Tenant) -> Result<OrganizationId, Problem> {
+        if self.sees(tenant.0) { Ok(tenant.0) } else { Err(Refusal::UnknownOrganization.into()) }
+    }
+
+    /// The organization that the customer's system calls so, if there is one that the key may know of.
+    pub async fn organization_of_subject(&self, subject: &ExternalId) -> Result<OrganizationId, Problem> {
+        let state = self.context.state();
+        let found = state.directory.organization(&state.store, subject).await?;
+        found.filter(|id| self.sees(*id)).ok_or_else(|| Refusal::UnknownOrganization.into())
+    }
+
+    fn sees(&self, id: OrganizationId) -> bool {
+        self.principal.bound_to.is_none_or(|bound_to| bound_to == id)
+    }
+}
+
+impl<'a, R: Requirement> ApiExtractor<'a> for Auth<R> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        registry.create_security_scheme(
+            SECURITY_SCHEME,
+            MetaSecurityScheme {
+                ty: "http",
+                description: Some(
+                    "An API key: `Authorization: Bearer KEY`. What a key may do is in its scopes (`read`, `consume`, \
+                     `credit`, `admin`); a key that is bound to an organization sees nothing but that organization.",
+                ),
+                name: None,
+                key_in: None,
+                scheme: Some("bearer"),
+                bearer_format: Some("API key"),
+                flows: None,
+                openid_connect_url: None,
+            },
+        );
+    }
+
+    /// The scope, from which [`crate::openapi`] makes the reference to the one scheme there is.
+    fn security_schemes() -> Vec<&'static str> {
+        vec![R::SCOPE.as_str()]
+    }
+
+    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
+        let context = Context::of(request)?;
+        let principal = authenticate(&context, request).await?;
+        authorize::<R>(principal)?;
+        Ok(Self { context, principal, requirement: PhantomData })
+    }
+}
+
+/// Who sent the request.
+async fn authenticate(context: &Context, request: &Request) -> Result<Principal, Problem> {
+    let unauthorized = || Problem::new(Code::Unauthorized);
+    let digest = digest(bearer(request).ok_or_else(unauthorized)?);
+    let state = context.state();
+    let (generation, fallback) = match state.keys.get(&digest, Instant::now()) {
+        Known::Valid(principal) => return Ok(principal),
+        Known::Invalid => return Err(unauthorized()),
+        Known::Stale(principal, generation) => (generation, Some(principal)),
+        Known::Nothing(generation) => (generation, None),
+    };
+    match state.store.api_key_by_digest(&digest).await {
+        Ok(key) => {
+            let principal = key.filter(|key| key.revoked_at.is_none()).as_ref().map(Principal::of);
+            state.keys.learn(digest, principal, generation, Instant::now());
+            principal.ok_or_else(unauthorized)
+        }
+        // What is known still holds; whether the database answers is for the operation to find out.
+        Err(error) => fallback.ok_or_else(|| error.into()),
+    }
+}
+
+fn authorize<R: Requirement>(principal: Principal) -> Result<(), Problem> {
+    if !principal.scopes.allow(R::SCOPE) {
+        return Err(Problem::new(Code::ForbiddenScope));
+    }
+    if R::UNBOUND && principal.bound_to.is_some() {
+        return Err(Problem::new(Code::ForbiddenBoundKey));
+    }
+    Ok(())
+}
+
+/// The key that came with the request, if exactly one did that could be one.
+fn bearer(request: &Request) -> Option<&str> {
+    let mut values = request.headers().get_all(AUTHORIZATION).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+    let key = key.trim_ascii();
+    let could_be_one =
+        key.len() <= API_KEY_MAX_BYTES && !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+    (scheme.eq_ignore_ascii_case("bearer") && could_be_one).then_some(key)
+}
+
+/// Ends a key's validity, in the database and then at once in this process; `false` if there is no such key.
+///
+/// It goes on even if the caller hangs up: between the two steps this process would believe a key that is revoked.
+pub async fn revoke(context: &Context, id: ApiKeyId) -> Result<bool, Problem> {
+    let context = context.clone();
+    let revoking = tokio::spawn(async move {
+        let state = context.state();
+        let existed = state.store.revoke_api_key(id).await;
+        state.keys.forget(id);
+        existed
+    });
+    Ok(revoking.await.map_err(|error| Problem::internal(error.to_string()))??)
+}
+
+/// An organization as a caller names it: an id that is not yet known to be theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tenant(OrganizationId);
+
+impl Tenant {
+    /// For examples in the documentation.
+    pub const fn example() -> Self {
+        Self(crate::resource::example::ORGANIZATION_ID)
+    }
+}
+
+impl Text for Tenant {
+    const NAME: &'static str = "Uuid";
+
+    fn schema() -> MetaSchema {
+        <Uuid as Text>::schema()
+    }
+
+    fn parse(text: &str) -> Result<Self, Reason> {
+        <Uuid as Text>::parse(text).map(OrganizationId::new).map(Self)
+    }
+
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl Segment for Tenant {
+    const PARAMETER: &'static str = "organization_id";
+}
+
+#[cfg(test)]
+mod tests {
+    use multicredit_store::Scope;
+
+    use super::*;
+
+    fn bearer_of(values: &[&str]) -> Option<String> {
+        let request = values.iter().fold(Request::builder(), |request, value| request.header(AUTHORIZATION, *value));
+        bearer(&request.finish()).map(str::to_owned)
+    }
+
+    #[test]
+    fn one_bearer_key_is_read_and_anything_else_is_none() {
+        assert_eq!(bearer_of(&["Bearer mc_abc"]).as_deref(), Some("mc_abc"));
+        assert_eq!(bearer_of(&["bearer   mc_abc"]).as_deref(), Some("mc_abc"));
+        for bad in
+            [&[][..], &[""], &["Bearer"], &["Bearer "], &["Basic mc_abc"], &["Bearer a b"], &["Bearer a", "Bearer a"]]
+        {
+            assert_eq!(bearer_of(bad), None, "{bad:?}");
+        }
+        assert_eq!(bearer_of(&[&format!("Bearer {}", "k".repeat(256))]), None);
+    }
+
+    fn principal(scopes: &[Scope], bound_to: Option<OrganizationId>) -> Principal {
+        Principal { id: ApiKeyId::new(Uuid::from_u128(1)), scopes: Scopes::of(scopes), bound_to }
+    }
+
+    #[test]
+    fn a_bound_key_cannot_do_what_concerns_all_organizations() {
+        let bound = principal(&[Scope::Admin], Some(OrganizationId::new(Uuid::from_u128(2))));
+        assert!(authorize::<scope::Admin>(bound).is_ok());
+        assert_eq!(authorize::<scope::Operate>(bound).unwrap_err().code(), Code::ForbiddenBoundKey);
+        let reader = principal(&[Scope::Read], None);
+        assert_eq!(authorize::<scope::Operate>(reader).unwrap_err().code(), Code::ForbiddenScope);
+    }
+}

@@ -1,0 +1,41 @@
+//! Opening the database with a schema that this program can work on, the same way for every command.
+
+use anyhow::{Context, bail};
+use multicredit_store::{Engine, Store};
+
+use crate::config::DatabaseArgs;
+
+/// Opens the store and sees to its schema.
+///
+/// SQLite is embedded: there is nobody else who would migrate it, and one process at a time does. A PostgreSQL server
+/// may belong to a deployment that migrates with another role at another time, so there it happens only when asked for,
+/// and a schema that is behind is refused: no command works on tables that it does not know.
+pub async fn open(args: &DatabaseArgs) -> anyhow::Result<Store> {
+    let store = Store::open(args.store_config()).await.context("cannot open the database")?;
+    match prepare_schema(&store, args.migrate).await {
+        Ok(()) => Ok(store),
+        Err(error) => {
+            store.close().await;
+            Err(error)
+        }
+    }
+}
+
+async fn prepare_schema(store: &Store, migrate: bool) -> anyhow::Result<()> {
+    if migrate || store.engine() == Engine::Sqlite {
+        let applied = migration::migrate_up(store.database()).await.context("cannot migrate the database")?;
+        if !applied.is_empty() {
+            tracing::info!(applied = applied.len(), "migrated the database");
+        }
+        return Ok(());
+    }
+    let pending = migration::pending(store.database()).await.context("cannot read the database's schema version")?;
+    match pending.as_slice() {
+        [] => Ok(()),
+        [first, ..] => bail!(
+            "the database schema is behind this program by {} migrations, the first being {first}: run `migration up`, \
+             or start with --migrate (MULTICREDIT_MIGRATE=true)",
+            pending.len()
+        ),
+    }
+}

@@ -1,0 +1,94 @@
+//! `multicredit serve`: from a database to a listening server, and in order back.
+
+use std::cell::OnceCell;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use multicredit_store::Store;
+use poem::Server;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::demo::{self, Demo};
+use super::{Outcome, admin_key, database, output};
+use crate::app::{self, AppSettings, Readiness};
+use crate::config::ServeArgs;
+use crate::listener::PromptAcceptor;
+use crate::shutdown::{self, StopSignals};
+
+/// How many requests one HTTP/2 connection may have open. poem sets no limit by itself.
+const HTTP2_STREAMS_MAX: u32 = 200;
+
+/// Serves until a signal comes.
+pub async fn run(args: ServeArgs) -> anyhow::Result<Outcome> {
+    if let Some(secret) = &args.admin_key {
+        admin_key::check(secret)?;
+    }
+    let store = database::open(&args.database).await?;
+    let started = start(&args, &store).await;
+    let acceptor = match started {
+        Ok(acceptor) => acceptor,
+        Err(error) => {
+            store.close().await;
+            return Err(error);
+        }
+    };
+    serve(acceptor, store, Duration::from_millis(args.shutdown_delay_ms)).await
+}
+
+/// Makes what must be there before the first request, and says where the server is and how to get in.
+async fn start(args: &ServeArgs, store: &Store) -> anyhow::Result<PromptAcceptor> {
+    // Before a key is made: a second server, which finds its port taken, must not leave one behind.
+    let acceptor =
+        PromptAcceptor::bind(&args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
+    if let Some(secret) = &args.admin_key {
+        admin_key::register(store, secret, admin_key::CONFIGURED).await?;
+    }
+    let demo =
+        if args.demo { Some(demo::prepare(store, &args.data_dir, args.admin_key.as_ref()).await?) } else { None };
+    // At once, and not into the log: it is shown to whoever started the server, once, and kept nowhere.
+    if let Some(secret) = admin_key::make_first(store).await? {
+        output::print(&format!("admin key, shown only now: {}", secret.expose()))?;
+    }
+    announce(acceptor.address(), demo.as_ref());
+    Ok(acceptor)
+}
+
+/// Says where the server listens: to the log, and to whoever waits for the line on standard output.
+fn announce(address: SocketAddr, demo: Option<&Demo>) {
+    tracing::info!(%address, "listening");
+    let introduction = demo.map(|demo| demo.describe(address)).unwrap_or_default();
+    // Nobody needs to listen to a server's standard output.
+    let _ = output::print(format!("listening on http://{address}\n{introduction}").trim_end());
+}
+
+async fn serve(acceptor: PromptAcceptor, store: Store, delay: Duration) -> anyhow::Result<Outcome> {
+    let mut signals = StopSignals::listen().context("cannot take signals over")?;
+    let readiness = Readiness::default();
+    let asked_at = OnceCell::new();
+    let asked_to_stop = async {
+        let name = signals.received().await;
+        let _ = asked_at.set(Instant::now());
+        tracing::info!(signal = name, "stopping");
+        readiness.end();
+        sleep(delay).await;
+    };
+    let drain = shutdown::drain_timeout(delay);
+    let endpoint = app::endpoint(store.clone(), AppSettings { readiness: readiness.clone(), ..AppSettings::default() });
+    let served = Server::new_with_acceptor(acceptor)
+        .http2_max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .run_with_graceful_shutdown(endpoint, asked_to_stop, Some(drain))
+        .await;
+
+    let asked_at = asked_at.into_inner().unwrap_or_else(Instant::now);
+    if asked_at.elapsed() >= delay + drain {
+        tracing::warn!("requests that had not ended in time were cut off");
+    }
+    let closed = timeout_at(asked_at + shutdown::TOTAL, store.close()).await;
+    served.context("the server failed")?;
+    if closed.is_err() {
+        bail!("the database did not take in time what was left to write: nothing of it had been acknowledged");
+    }
+    tracing::info!("stopped");
+    Ok(Outcome::Success)
+}

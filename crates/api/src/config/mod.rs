@@ -1,0 +1,374 @@
+//! The one place that reads configuration.
+//!
+//! Every setting is a flag and an environment variable of the same meaning, the flag winning; nothing else in the
+//! program looks at either. So `--help` is the complete list, and what is not here cannot be set. Values are only
+//! parsed here: whether they make sense together with a database is the business of the command that gets them.
+
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand, value_parser};
+use multicredit_domain::{ApiKeyId, Credits};
+use multicredit_store::{Scope, StoreConfig};
+
+use self::value::{OPENING_EXAMPLE, parse_opening, parse_scope};
+use crate::shutdown;
+
+pub use self::value::{InputFormat, LogFormat, OutputFormat, Secret};
+
+/// Where the credits are kept when nobody says: a file below the working directory, made on first use.
+pub const DEFAULT_DATABASE_URL: &str = "sqlite://data/multicredit.db?mode=rwc";
+
+/// Where the server listens when nobody says: reachable from this machine alone.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+
+/// Where `serve --demo` keeps the admin key when nobody says.
+pub const DEFAULT_DATA_DIR: &str = "data";
+
+/// Our own doings, and the warnings of everything underneath.
+pub const DEFAULT_LOG: &str = "warn,multicredit=info,migration=info";
+
+/// The most connections that may be asked for: more than any one PostgreSQL server takes.
+const CONNECTIONS_MAX: i64 = 10_000;
+
+/// Prepaid, multi-type credits for organizations, served over HTTP.
+///
+/// Without a command it serves, with the options below; each command has its own --help.
+#[derive(Debug, Parser)]
+#[command(
+    name = "multicredit",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Example: the embedded database, with an organization to try things on\n  multicredit --demo"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    serve: ServeArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+impl Cli {
+    /// The command that was asked for; serving is what no command means.
+    pub fn into_command(self) -> Command {
+        self.command.unwrap_or(Command::Serve(self.serve))
+    }
+}
+
+/// What the program can be asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the HTTP API
+    ///
+    /// On SQLite the schema is migrated first. On PostgreSQL it is with --migrate; otherwise a schema that is behind is
+    /// refused. SIGTERM and SIGINT end it gracefully: what has been accepted is answered, within 25 seconds.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example: PostgreSQL, reachable from other machines\n  \
+        DATABASE_URL=postgres://multicredit:secret@db/multicredit multicredit serve --migrate --listen 0.0.0.0:8080"
+    )]
+    Serve(ServeArgs),
+    /// Charge usage from a file of CloudEvents (NDJSON) or CSV
+    ///
+    /// Each line is charged once however often it is imported, so that an import that ended early is simply run again.
+    /// It can run beside servers.
+    ///
+    /// NDJSON is one `CloudEvent` a line, as POST /v1/events takes it, with any `time` in the past. CSV begins with a
+    /// header that names the columns organization (an external id), action and `idempotency_key`, and if wanted quantity
+    /// (else 1) and `occurred_at` (RFC 3339), in any order; `idempotency_key` is that of the header Idempotency-Key.
+    #[command(verbatim_doc_comment, after_help = format!("Example: usage of organizations that may not exist yet\n  \
+        multicredit import usage.ndjson --create-missing {OPENING_EXAMPLE}\n\n\
+        What is counted:\n  \
+        accepted  charged now\n  \
+        replayed  had been charged before, nothing happened\n  \
+        refused   the organization lacked credits, or is frozen or closed; can be imported again later\n  \
+        invalid   cannot be charged as it stands; each is named on stderr with its line and what is wrong\n\n\
+        Exit codes:\n  \
+        0  everything was read, and no line was invalid\n  \
+        1  it ended early; what was charged stays charged, run it again\n  \
+        2  the command line was wrong\n  \
+        3  everything was read, and some lines were invalid"))]
+    Import(ImportArgs),
+    /// Check every invariant of the ledger
+    ///
+    /// All of it is read in one snapshot, beside servers that are at work.
+    #[command(after_help = "Example: one JSON object for a monitor\n  multicredit verify --format json\n\n\
+        Exit codes:\n  \
+        0  everything holds; warnings are allowed\n  \
+        1  something is violated, or the check could not be made\n  \
+        2  the command line was wrong")]
+    Verify(VerifyArgs),
+    /// Make, list and revoke API keys
+    #[command(after_help = "Example: a key that can only consume\n  \
+        multicredit keys create --name checkout --scopes consume")]
+    Keys(KeysArgs),
+    /// Print the OpenAPI document of the HTTP API
+    #[command(after_help = "Example: a client's input, without a server\n  multicredit openapi > openapi.json")]
+    Openapi(OpenapiArgs),
+}
+
+impl Command {
+    /// How this command logs.
+    pub fn log(&self) -> &LogArgs {
+        match self {
+            Self::Serve(args) => &args.log,
+            Self::Import(args) => &args.log,
+            Self::Verify(args) => &args.log,
+            Self::Keys(args) => args.command.log(),
+            Self::Openapi(args) => &args.log,
+        }
+    }
+}
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address and port to listen on; port 0 picks a free one and prints it
+    #[arg(long, env = "MULTICREDIT_LISTEN", default_value = DEFAULT_LISTEN, value_name = "HOST:PORT")]
+    pub listen: String,
+    /// An API key with scope admin, registered at start: 32 to 255 visible ASCII characters
+    ///
+    /// Better in the environment than on the command line, which every user of the machine can see. Without one, and
+    /// with no admin key in the database, one is made and printed once.
+    #[arg(long, env = "MULTICREDIT_ADMIN_KEY", hide_env_values = true, value_name = "KEY", verbatim_doc_comment)]
+    pub admin_key: Option<Secret>,
+    /// How long to go on serving after SIGTERM while /health/ready says no, for load balancers that ask it
+    #[arg(
+        long,
+        env = "MULTICREDIT_SHUTDOWN_DELAY_MS",
+        default_value_t = 0,
+        value_name = "MS",
+        value_parser = value_parser!(u64).range(0..=shutdown::DELAY_MS_MAX)
+    )]
+    pub shutdown_delay_ms: u64,
+    /// Make a demo organization with credits, keep an admin key in the data folder, and print a command to try
+    #[arg(long, env = "MULTICREDIT_DEMO", value_parser = BoolishValueParser::new())]
+    pub demo: bool,
+    /// The folder in which --demo keeps the admin key, in the file admin-key
+    #[arg(long, env = "MULTICREDIT_DATA_DIR", default_value = DEFAULT_DATA_DIR, value_name = "FOLDER")]
+    pub data_dir: PathBuf,
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Logging.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Options of `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The file; - is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// What the file holds [default: by its extension: .ndjson or .jsonl, .csv; NDJSON on standard input]
+    #[arg(long, env = "MULTICREDIT_INPUT_FORMAT", value_name = "FORMAT")]
+    pub input_format: Option<InputFormat>,
+    /// Make organizations that do not exist, named by their external id, and grant each these credits once
+    #[arg(long, env = "MULTICREDIT_CREATE_MISSING", value_name = "TYPE=AMOUNT,...", value_parser = parse_opening)]
+    pub create_missing: Option<Credits>,
+    /// How the counts are printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Logging.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Options of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// How the verdicts are printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Logging.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Options of `keys`.
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    /// What to do with keys.
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+/// What `keys` can be asked to do.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key and print it, the only time it can be seen
+    #[command(after_help = "Example: a key of one organization, which sees nothing else\n  \
+        multicredit keys create --name acme-dashboard --scopes read --organization acme")]
+    Create(CreateKeyArgs),
+    /// List the keys, newest first, without the secrets
+    #[command(after_help = "Example: the keys bound to one organization\n  multicredit keys list --organization acme")]
+    List(ListKeysArgs),
+    /// Revoke a key for good
+    #[command(after_help = "Example: by the id that `keys list` shows\n  \
+        multicredit keys revoke 01932f5e-8b6a-7c3d-9e1f-2a4b6c8d0e1f")]
+    Revoke(RevokeKeyArgs),
+}
+
+impl KeysCommand {
+    fn log(&self) -> &LogArgs {
+        match self {
+            Self::Create(args) => &args.log,
+            Self::List(args) => &args.log,
+            Self::Revoke(args) => &args.log,
+        }
+    }
+}
+
+/// Options of `keys create`.
+#[derive(Debug, Args)]
+pub struct CreateKeyArgs {
+    /// What the key is for, in words for people
+    #[arg(long, env = "MULTICREDIT_KEY_NAME")]
+    pub name: String,
+    /// What it may do: read, consume, credit, admin
+    #[arg(
+        long,
+        env = "MULTICREDIT_KEY_SCOPES",
+        required = true,
+        value_delimiter = ',',
+        value_name = "SCOPE,...",
+        value_parser = parse_scope
+    )]
+    pub scopes: Vec<Scope>,
+    /// Bind it to one organization, given by id or external id
+    #[arg(long, env = "MULTICREDIT_KEY_ORGANIZATION", value_name = "ORGANIZATION")]
+    pub organization: Option<String>,
+    /// How the key is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Logging.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Options of `keys list`.
+#[derive(Debug, Args)]
+pub struct ListKeysArgs {
+    /// Only keys bound to this organization, given by id or external id
+    #[arg(long, env = "MULTICREDIT_KEY_ORGANIZATION", value_name = "ORGANIZATION")]
+    pub organization: Option<String>,
+    /// How the list is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Logging.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Options of `keys revoke`.
+#[derive(Debug, Args)]
+pub struct RevokeKeyArgs {
+    /// The key's id (not the key itself)
+    #[arg(value_name = "ID")]
+    pub id: ApiKeyId,
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Logging.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Options of `openapi`.
+#[derive(Debug, Args)]
+pub struct OpenapiArgs {
+    /// Logging.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Options of whatever prints a result.
+#[derive(Debug, Clone, Args)]
+pub struct OutputArgs {
+    /// How the result is printed on standard output
+    #[arg(long, env = "MULTICREDIT_FORMAT", value_enum, default_value_t = OutputFormat::Text)]
+    pub format: OutputFormat,
+}
+
+/// Options of whatever uses the database.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseArgs {
+    /// Where the credits are: `sqlite://PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, default_value = DEFAULT_DATABASE_URL, value_name = "URL")]
+    pub database_url: Secret,
+    /// Bring the schema up to date first; on SQLite that happens anyway
+    #[arg(long, env = "MULTICREDIT_MIGRATE", value_parser = BoolishValueParser::new())]
+    pub migrate: bool,
+    /// The most database connections for reads; movements of credits have one of their own besides
+    #[arg(
+        long,
+        env = "MULTICREDIT_MAX_CONNECTIONS",
+        default_value_t = StoreConfig::DEFAULT_MAX_CONNECTIONS,
+        value_name = "N",
+        value_parser = value_parser!(u32).range(1..=CONNECTIONS_MAX)
+    )]
+    pub max_connections: u32,
+    /// How long a read waits for a connection before it is refused
+    #[arg(
+        long,
+        env = "MULTICREDIT_ACQUIRE_TIMEOUT_MS",
+        default_value_t = default_acquire_timeout_ms(),
+        value_name = "MS",
+        value_parser = value_parser!(u64).range(1..)
+    )]
+    pub acquire_timeout_ms: u64,
+}
+
+fn default_acquire_timeout_ms() -> u64 {
+    u64::try_from(StoreConfig::DEFAULT_ACQUIRE_TIMEOUT.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl DatabaseArgs {
+    /// The same, as the store takes it.
+    pub fn store_config(&self) -> StoreConfig {
+        StoreConfig {
+            max_connections: self.max_connections,
+            acquire_timeout: Duration::from_millis(self.acquire_timeout_ms),
+            ..StoreConfig::new(self.database_url.expose())
+        }
+    }
+}
+
+/// Options of logging, which goes to standard error.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Logging")]
+pub struct LogArgs {
+    /// What is logged: a level, or levels by target
+    #[arg(id = "log", long = "log", env = "MULTICREDIT_LOG", default_value = DEFAULT_LOG, value_name = "FILTER")]
+    pub filter: String,
+    /// How it is written
+    #[arg(
+        id = "log_format",
+        long = "log-format",
+        env = "MULTICREDIT_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Text
+    )]
+    pub format: LogFormat,
+}

@@ -1,0 +1,27 @@
+//! multicredit: prepaid, multi-type credits for organizations, over HTTP and on the command line.
+//!
+//! A request comes in through [`middleware`], which gives it an id and reads its body; [`router`] finds its operation;
+//! the operation, in [`resource`], opens what the caller may see through [`auth`], makes a command of the domain from
+//! what [`payload`] and [`param`] read, and hands it to the store. What goes wrong anywhere becomes a [`problem`].
+//! `docs/API.md` is for callers, `docs/ARCHITECTURE.md` for whoever works on this.
+
+pub mod app;
+pub mod auth;
+mod bounded;
+pub mod cli;
+pub mod cloud_event;
+pub mod config;
+mod directory;
+pub mod limits;
+pub mod listener;
+mod middleware;
+pub mod occurrence;
+mod openapi;
+mod page;
+mod param;
+mod payload;
+pub mod problem;
+mod resource;
+mod router;
+pub mod shutdown;
+mod wire;

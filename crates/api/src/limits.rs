@@ -1,0 +1,62 @@
+//! Every limit of the HTTP side, with its reason. A limit that stands nowhere else cannot be forgotten.
+//!
+//! Limits of what a value may be (the length of a name, the range of an amount) belong to the value's type.
+
+use std::time::Duration;
+
+/// The most bytes of a body that are looked at. A full batch of 1,000 items with metadata stays well below.
+pub const BODY_MAX_BYTES: usize = 1024 * 1024;
+
+/// Up to how many bytes of a body that is too large are still read and thrown away. A client that is still writing when
+/// the answer comes sees a reset connection instead of the answer; beyond this we accept that.
+pub const DRAIN_MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long a body may take to arrive. A mebibyte over a slow mobile line takes a few seconds; a client that sends a
+/// byte a minute keeps a connection and a buffer for nothing.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The most items of a batch of consumptions or events. The ledger commits 512 at once; more would only wait.
+pub const BATCH_ITEMS_MAX: usize = 1000;
+
+/// How many items a page has where the caller does not say.
+pub const PAGE_LIMIT_DEFAULT: u32 = 20;
+
+/// The most items of a page.
+pub const PAGE_LIMIT_MAX: u32 = 100;
+
+/// The longest cursor that is looked at: the longest position (an action's name) in base64, with room.
+pub const CURSOR_MAX_BYTES: usize = 256;
+
+/// The longest `X-Request-Id` that is taken over from a caller.
+pub const REQUEST_ID_MAX_BYTES: usize = 128;
+
+/// The longest API key that is looked at; the longest admin key that can be registered.
+pub const API_KEY_MAX_BYTES: usize = 255;
+
+/// How long a key that was found valid is believed without asking the database: how long a key that another process
+/// revoked may still work.
+pub const KEY_TTL: Duration = Duration::from_secs(5);
+
+/// From which age on one request, and only one, asks anew while the others go on with what is known, so that a hot key
+/// never makes all of its callers wait for the database at once.
+pub const KEY_REFRESH_AGE: Duration = Duration::from_secs(4);
+
+/// How long a key that was found invalid is believed to be: long enough to spare the database a client that does not
+/// give up, short enough that a key registered by another process works at once for people.
+pub const UNKNOWN_KEY_TTL: Duration = Duration::from_secs(1);
+
+/// The most valid keys that are remembered, some 100 bytes each.
+pub const KNOWN_KEYS_MAX: usize = 10_000;
+
+/// The most invalid keys that are remembered, apart from the valid ones: guessing must not push those out.
+pub const UNKNOWN_KEYS_MAX: usize = 10_000;
+
+/// The most organizations whose `external_id` is remembered, some 300 bytes each.
+pub const DIRECTORY_MAX: usize = 50_000;
+
+/// How many unknown subjects of one batch of events are looked up at the same time: half of the readers' connections.
+pub const DIRECTORY_LOOKUPS_MAX: usize = 5;
+
+/// After how many seconds a refused caller may come back (`Retry-After` of 429 and 503). Queues drain in well under a
+/// second, and a database that comes back does so in seconds.
+pub const RETRY_AFTER_SECONDS: u16 = 1;

@@ -1,0 +1,124 @@
+//! What happens to every request, whatever its path.
+//!
+//! One layer, in this order: the request gets its id and its span, its body is read, the routes answer it; a panic or an
+//! error on the way becomes a problem, and headers that every answer carries are added. It is one layer rather than six
+//! because it is on the way of every request: nothing here is boxed, and little is allocated.
+
+mod body;
+mod log;
+mod request_id;
+
+pub use log::failed;
+pub use request_id::RequestId;
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use poem::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use poem::http::{HeaderValue, Method};
+use poem::{Endpoint, Request, Response};
+use poem_openapi::OperationId;
+use tracing::Instrument as _;
+
+use self::request_id::X_REQUEST_ID;
+use crate::app::{Context, State};
+use crate::problem::{self, Problem};
+
+/// The routes, wrapped.
+pub struct Envelope<E> {
+    routes: E,
+    state: Arc<State>,
+}
+
+impl<E: Endpoint<Output = Response>> Envelope<E> {
+    /// Wraps the routes.
+    pub const fn new(routes: E, state: Arc<State>) -> Self {
+        Self { routes, state }
+    }
+
+    /// The answer, or what went wrong, with the operation that was found.
+    async fn answer(&self, mut request: Request, context: Context) -> Result<Response, (Problem, Option<OperationId>)> {
+        body::read(&mut request, self.state.settings.body_timeout).await.map_err(|problem| (problem, None))?;
+        request.set_data(context);
+        match AssertUnwindSafe(self.routes.call(request)).catch_unwind().await {
+            Ok(Ok(response)) => check(response),
+            Ok(Err(error)) => Err(problem_of(error)),
+            Err(panic) => Err((Problem::internal(format!("panic: {}", text_of(panic.as_ref()))), None)),
+        }
+    }
+}
+
+impl<E: Endpoint<Output = Response>> Endpoint for Envelope<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        let started = Instant::now();
+        let request_id = RequestId::of(&request);
+        let span = log::span(request.method(), &request_id);
+        let is_head = request.method() == Method::HEAD;
+        let is_api = request.uri().path().starts_with("/v1");
+        let context = Context::new(self.state.clone(), request_id.clone());
+        let answering = async {
+            let (mut response, operation) = match self.answer(request, context).await {
+                Ok(response) => {
+                    let operation = response.data::<OperationId>().copied();
+                    (response, operation)
+                }
+                Err((problem, operation)) => {
+                    failed(&problem);
+                    (problem.into_answer(request_id.as_str()), operation)
+                }
+            };
+            if is_head {
+                leave_body_out(&mut response).await;
+            }
+            log::answered(operation, response.status(), started.elapsed());
+            response
+        };
+        let mut response = answering.instrument(span).await;
+        let headers = response.headers_mut();
+        headers.insert(X_REQUEST_ID, request_id.header());
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if is_api {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        Ok(response)
+    }
+}
+
+/// Lets an answer pass that is none of an error, or a problem already.
+fn check(response: Response) -> Result<Response, (Problem, Option<OperationId>)> {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return Ok(response);
+    }
+    if response.headers().get(CONTENT_TYPE).is_some_and(|value| value == problem::CONTENT_TYPE) {
+        return Ok(response);
+    }
+    let operation = response.data::<OperationId>().copied();
+    Err((Problem::from_framework(&poem::Error::from_status(status)), operation))
+}
+
+fn problem_of(error: poem::Error) -> (Problem, Option<OperationId>) {
+    let operation = error.data::<OperationId>().copied();
+    let problem = error.downcast::<Problem>().unwrap_or_else(|error| Problem::from_framework(&error));
+    (problem, operation)
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a text")
+}
+
+/// HEAD is answered as GET is, with the length of what is left out.
+async fn leave_body_out(response: &mut Response) {
+    if let Ok(body) = response.take_body().into_bytes().await {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! The one way to page: `limit` and an opaque `cursor`, a page of `items` and the `next_cursor`.
+//!
+//! A cursor is the position of the last item seen: a version, which list it belongs to, and the position, in base64 that
+//! needs no escaping in a URL. It holds nothing that its reader was not shown, it is no secret and needs no signature: a
+//! made-up one merely begins the page elsewhere in a list that its reader may see anyway.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use multicredit_domain::{ActionType, ApiKeyId, ConsumptionId, GrantId, OrganizationId, Timestamp};
+use multicredit_store::{LedgerPosition, LogPosition, PageRequest};
+use poem_openapi::Object;
+use poem_openapi::registry::MetaSchema;
+use poem_openapi::types::{Example, ParseFromJSON, ToJSON, Type};
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::limits::{CURSOR_MAX_BYTES, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
+use crate::param::Query;
+use crate::problem::Problem;
+use crate::wire::{Reason, Text};
+
+/// The version of the cursors that are made; others are refused.
+const VERSION: u8 = 1;
+
+/// A position in a list.
+pub trait Position: Sized {
+    /// Which list: a cursor of one list is refused by the others.
+    const LIST: u8;
+
+    /// Appends the position.
+    fn write(&self, bytes: &mut Vec<u8>);
+
+    /// Reads what [`write`](Self::write) wrote.
+    fn read(bytes: &[u8]) -> Option<Self>;
+}
+
+macro_rules! ids {
+    ($($id:ty = $list:literal;)+) => {$(
+        impl Position for $id {
+            const LIST: u8 = $list;
+
+            fn write(&self, bytes: &mut Vec<u8>) {
+                bytes.extend(self.uuid().as_bytes());
+            }
+
+            fn read(bytes: &[u8]) -> Option<Self> {
+                Uuid::from_slice(bytes).ok().map(Self::new)
+            }
+        }
+    )+};
+}
+
+ids! {
+    OrganizationId = 1;
+    GrantId = 2;
+    ApiKeyId = 3;
+}
+
+impl Position for ActionType {
+    const LIST: u8 = 4;
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.as_str().as_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::new(std::str::from_utf8(bytes).ok()?).ok()
+    }
+}
+
+impl Position for LogPosition {
+    const LIST: u8 = 5;
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.created_at.timestamp_micros().to_be_bytes());
+        bytes.extend(self.id.uuid().as_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (created_at, id) = bytes.split_first_chunk()?;
+        let created_at = Timestamp::from_timestamp_micros(i64::from_be_bytes(*created_at))?;
+        Some(Self { created_at, id: ConsumptionId::new(Uuid::from_slice(id).ok()?) })
+    }
+}
+
+impl Position for LedgerPosition {
+    const LIST: u8 = 6;
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.sequence.to_be_bytes());
+        bytes.extend(self.created_at.timestamp_micros().to_be_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (sequence, created_at) = bytes.split_first_chunk()?;
+        let created_at = Timestamp::from_timestamp_micros(i64::from_be_bytes(created_at.try_into().ok()?))?;
+        Some(Self { sequence: i64::from_be_bytes(*sequence), created_at })
+    }
+}
+
+/// How many items a page may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(u32);
+
+impl Text for Limit {
+    const NAME: &'static str = "Limit";
+
+    fn schema() -> MetaSchema {
+        MetaSchema {
+            minimum: Some(1.0),
+            maximum: Some(f64::from(PAGE_LIMIT_MAX)),
+            default: Some(PAGE_LIMIT_DEFAULT.into()),
+            ..MetaSchema::new_with_format("integer", "int32")
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, Reason> {
+        // Digits alone: Rust would also read a leading plus sign.
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let limit = text.parse().ok().filter(|limit| digits && (1..=PAGE_LIMIT_MAX).contains(limit));
+        limit.map(Self).ok_or_else(|| Cow::Owned(format!("must be a whole number from 1 to {PAGE_LIMIT_MAX}")))
+    }
+
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(self.0)
+    }
+}
+
+/// A cursor as it was sent: which list it belongs to is checked by [`request`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor(Vec<u8>);
+
+const BAD_CURSOR: Reason = Cow::Borrowed("must be a next_cursor of this list, unchanged");
+
+impl Text for Cursor {
+    const NAME: &'static str = "Cursor";
+
+    fn schema() -> MetaSchema {
+        MetaSchema {
+            min_length: Some(1),
+            max_length: Some(CURSOR_MAX_BYTES),
+            pattern: Some("^[A-Za-z0-9_-]+$".to_owned()),
+            ..MetaSchema::new("string")
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, Reason> {
+        if text.len() > CURSOR_MAX_BYTES {
+            return Err(BAD_CURSOR);
+        }
+        URL_SAFE_NO_PAD.decode(text).map(Self).map_err(|_| BAD_CURSOR)
+    }
+
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&URL_SAFE_NO_PAD.encode(&self.0))
+    }
+}
+
+/// The page that `limit` and `cursor` ask for.
+pub fn request<P: Position>(
+    Query(limit): Query<Limit>,
+    Query(cursor): Query<Cursor>,
+) -> Result<PageRequest<P>, Problem> {
+    let limit = limit.map_or(PAGE_LIMIT_DEFAULT, |limit| limit.0);
+    let Some(Cursor(bytes)) = cursor else { return Ok(PageRequest { after: None, limit }) };
+    let position = bytes.strip_prefix(&[VERSION, P::LIST]).and_then(P::read);
+    match position {
+        Some(position) => Ok(PageRequest { after: Some(position), limit }),
+        None => Err(Problem::invalid("cursor", BAD_CURSOR)),
+    }
+}
+
+fn encode<P: Position>(position: &P) -> String {
+    let mut bytes = vec![VERSION, P::LIST];
+    position.write(&mut bytes);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// One page of a list.
+#[derive(Debug, Serialize, Object)]
+#[oai(example)]
+pub struct Page<T: Type + ParseFromJSON + ToJSON> {
+    /// The items, in the list's order.
+    items: Vec<T>,
+    /// Where the next page begins: send it as `cursor`. `null` at the end.
+    #[oai(nullable)]
+    next_cursor: Option<String>,
+}
+
+impl<T: Type + ParseFromJSON + ToJSON> Page<T> {
+    /// A page of the store's, with its items as they are shown.
+    pub fn of<S, P: Position>(page: multicredit_store::Page<S, P>, show: impl FnMut(S) -> T) -> Self {
+        Self { next_cursor: page.next.as_ref().map(encode), items: page.items.into_iter().map(show).collect() }
+    }
+}
+
+impl<T: Type + ParseFromJSON + ToJSON + Example> Example for Page<T> {
+    fn example() -> Self {
+        Self { items: vec![T::example()], next_cursor: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip<P: Position>(position: &P) -> P {
+        let cursor = Cursor::parse(&encode(position)).unwrap();
+        request(Query(None), Query(Some(cursor))).unwrap().after.unwrap()
+    }
+
+    #[test]
+    fn positions_survive_being_cursors() {
+        let id = Uuid::from_u128(0x0199_a3d2_7c50_7b2e_8a41_5f0c_9d3e_1b27);
+        let created_at = Timestamp::from_timestamp_micros(1_763_800_000_123_456).unwrap();
+        let position = LogPosition { created_at, id: ConsumptionId::new(id) };
+        assert_eq!(round_trip(&position), position);
+        assert_eq!(round_trip(&GrantId::new(id)), GrantId::new(id));
+        let line = LedgerPosition { sequence: i64::MAX, created_at };
+        assert_eq!(round_trip(&line), line);
+        let longest = ActionType::new("a".repeat(ActionType::MAX_CHARS)).unwrap();
+        assert_eq!(round_trip(&longest), longest);
+        assert!(encode(&longest).len() <= CURSOR_MAX_BYTES);
+    }
+
+    #[test]
+    fn a_cursor_is_good_for_its_own_list_and_version_only() {
+        let bad = |bytes: &[u8]| {
+            let cursor = Query(Some(Cursor(bytes.to_vec())));
+            assert!(request::<GrantId>(Query(None), cursor).is_err(), "{bytes:?} was accepted");
+        };
+        let mut good = vec![VERSION, GrantId::LIST];
+        GrantId::new(Uuid::from_u128(7)).write(&mut good);
+        assert!(request::<GrantId>(Query(None), Query(Some(Cursor(good.clone())))).is_ok());
+        bad(&[]);
+        bad(&good[..good.len() - 1]);
+        bad(&[&good[..], &[0]].concat());
+        bad(&[&[VERSION + 1], &good[1..]].concat());
+        bad(&[&[VERSION, ApiKeyId::LIST], &good[2..]].concat());
+        for text in ["***", "a", "AQ==", &"A".repeat(CURSOR_MAX_BYTES + 1)] {
+            assert!(Cursor::parse(text).is_err(), "{text} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_1_to_100_and_20_where_nothing_is_said() {
+        assert_eq!(request::<GrantId>(Query(None), Query(None)).unwrap().limit, 20);
+        assert_eq!(Limit::parse("100"), Ok(Limit(100)));
+        for bad in ["", "0", "101", "-1", "+1", "1.0", "ten", " 1"] {
+            assert!(Limit::parse(bad).is_err(), "{bad} was accepted");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Problems as poem-openapi sees them: an error type for handlers that documents which statuses an operation can have.
+
+use std::collections::BTreeSet;
+use std::marker::PhantomData;
+
+use poem_openapi::ApiResponse;
+use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry};
+use poem_openapi::types::Type;
+
+use super::{CONTENT_TYPE, Code, Problem, ProblemBody};
+
+/// The problem of an operation that can fail as `F` says.
+#[derive(Debug)]
+pub struct Failure<F>(Problem, PhantomData<fn() -> F>);
+
+/// A set of codes, beyond those that every operation can have.
+pub trait Failures: 'static {
+    /// The codes.
+    const CODES: &'static [Code];
+}
+
+/// What every operation behind a key can answer.
+const COMMON: &[Code] =
+    &[Code::InvalidRequest, Code::Unauthorized, Code::ForbiddenScope, Code::Internal, Code::Unavailable];
+
+/// The documentation of an error with that body.
+pub fn media_type() -> MetaMediaType {
+    MetaMediaType { content_type: CONTENT_TYPE, schema: ProblemBody::schema_ref() }
+}
+
+macro_rules! sets {
+    ($($(#[$doc:meta])* $name:ident = [$($code:ident),*];)+) => {
+        pub mod sets {
+            //! Sets of codes, by kind of operation.
+            use super::{Code, Failures};
+
+            $(
+                $(#[$doc])*
+                #[derive(Debug)]
+                pub enum $name {}
+
+                impl Failures for $name {
+                    const CODES: &'static [Code] = &[$(Code::$code),*];
+                }
+            )+
+        }
+    };
+}
+
+sets! {
+    /// A list over everything that the key sees.
+    Listing = [];
+    /// A read of an organization, an action, or what belongs to them.
+    Reading = [NotFound];
+    /// A quote: a body in, nothing changed.
+    Quoting = [NotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType];
+    /// A write to a catalogue.
+    Writing = [NotFound, RequestTimeout, ExternalIdTaken, PayloadTooLarge, UnsupportedMediaType];
+    /// The end of an API key.
+    Revoking = [NotFound];
+    /// Credits are given.
+    Granting = [
+        NotFound, RequestTimeout, OrganizationClosed, PayloadTooLarge, UnsupportedMediaType, IdempotencyMismatch,
+        TooManyRequests
+    ];
+    /// Credits are spent.
+    Spending = [
+        InsufficientCredits, NotFound, RequestTimeout, OrganizationClosed, PayloadTooLarge, UnsupportedMediaType,
+        IdempotencyMismatch, OrganizationFrozen, TooManyRequests
+    ];
+    /// Many things in one body, each with a result of its own.
+    Batching = [RequestTimeout, PayloadTooLarge, UnsupportedMediaType];
+}
+
+impl<F, E: Into<Problem>> From<E> for Failure<F> {
+    fn from(error: E) -> Self {
+        Self(error.into(), PhantomData)
+    }
+}
+
+impl<F> From<Failure<F>> for poem::Error {
+    fn from(failure: Failure<F>) -> Self {
+        failure.0.into()
+    }
+}
+
+impl<F: Failures> ApiResponse for Failure<F> {
+    fn meta() -> MetaResponses {
+        let statuses: BTreeSet<u16> = COMMON.iter().chain(F::CODES).map(|code| code.status().as_u16()).collect();
+        MetaResponses { responses: statuses.into_iter().map(response).collect() }
+    }
+
+    fn register(registry: &mut Registry) {
+        ProblemBody::register(registry);
+    }
+}
+
+fn response(status: u16) -> MetaResponse {
+    let (description, header) = match status {
+        400 => ("A field, parameter or header is not valid, the body is no JSON, or an amount is out of range.", None),
+        401 => ("No valid API key.", Some(("WWW-AUTHENTICATE", "Always `Bearer`."))),
+        402 => ("At least one credit type does not suffice. Nothing was deducted.", None),
+        403 => ("The API key lacks the scope, or is bound to an organization.", None),
+        404 => ("There is no such thing, or the API key may not know of it.", None),
+        408 => ("The body did not arrive in time.", None),
+        409 => {
+            ("It conflicts with what there is: an `external_id` that is taken, an organization that is closed.", None)
+        }
+        410 => ("Its time is over.", None),
+        413 => ("The body is larger than 1 MiB.", None),
+        415 => ("The body is of another media type.", None),
+        422 => ("The idempotency key was used for a different request.", None),
+        423 => ("The organization is frozen.", None),
+        429 => ("Too many requests of this organization are waiting.", Some(RETRY_AFTER)),
+        503 => ("The service cannot answer at present, or does not know the outcome yet.", Some(RETRY_AFTER)),
+        _ => ("Something went wrong on our side.", None),
+    };
+    let headers = header.map(|(name, description)| MetaHeader {
+        name: name.to_owned(),
+        description: Some(description.to_owned()),
+        required: true,
+        deprecated: false,
+        schema: text(),
+    });
+    MetaResponse {
+        description,
+        status: Some(status),
+        status_range: None,
+        content: vec![media_type()],
+        headers: headers.into_iter().collect(),
+    }
+}
+
+const RETRY_AFTER: (&str, &str) = ("RETRY-AFTER", "After how many seconds to send it again.");
+
+fn text() -> MetaSchemaRef {
+    String::schema_ref()
+}

@@ -1,0 +1,57 @@
+//! The operations, in files that mirror the URL. Each file has its handlers and the bodies that they read and write.
+//!
+//! A handler is thin: it opens what the caller named through its [`Auth`](crate::auth::Auth), makes a command of the
+//! domain from the body, hands it to the store and shows the answer. It takes its `Auth` first, so that a caller without
+//! a valid key learns nothing else about the request.
+
+mod actions;
+mod api_keys;
+mod balance;
+mod batch;
+mod consume;
+mod consumptions;
+mod events;
+pub mod example;
+mod grants;
+mod health;
+mod ledger;
+mod organizations;
+mod quote;
+mod results;
+
+use multicredit_domain::OrganizationId;
+use poem_openapi::OpenApi;
+
+use crate::auth::Auth;
+use crate::openapi::Secured;
+use crate::problem::Problem;
+
+/// Every operation.
+pub fn api() -> Secured<impl OpenApi> {
+    Secured(operations())
+}
+
+fn operations() -> impl OpenApi {
+    (
+        (organizations::Api, actions::Api, grants::Api, balance::Api, ledger::Api),
+        (consume::Api, quote::Api, batch::Api, events::Api, consumptions::Api),
+        (api_keys::Api, health::Api),
+    )
+}
+
+/// Makes sure that the organization of a list exists: an empty list of one that does not would be a lie.
+async fn exists<R, T>(auth: &Auth<R>, id: OrganizationId, items: &[T]) -> Result<(), Problem> {
+    if items.is_empty() {
+        auth.store().organization(id).await?;
+    }
+    Ok(())
+}
+
+/// Every operation as it states itself, with its scope where the security scheme will be.
+#[cfg(test)]
+pub fn stated() -> Vec<poem_openapi::registry::MetaApi> {
+    fn meta<A: OpenApi>(_: &A) -> Vec<poem_openapi::registry::MetaApi> {
+        A::meta()
+    }
+    meta(&operations())
+}

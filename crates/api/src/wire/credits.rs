@@ -1,0 +1,69 @@
+//! Vectors over the credit types. Their schemas come from [`CreditType::ALL`]: a further type documents itself.
+
+use multicredit_domain::{CreditType, Credits, Delta};
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Shape, bounds};
+
+impl Shape for Credits {
+    const NAME: &'static str = "Credits";
+    const IS_COMPONENT: bool = true;
+
+    fn schema() -> MetaSchema {
+        by_type(0.0, "Whole credits by type. A type left out is 0; answers write all types.")
+    }
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
+
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize(serializer)
+    }
+}
+
+impl Shape for Delta {
+    const NAME: &'static str = "CreditChange";
+    const IS_COMPONENT: bool = true;
+
+    fn schema() -> MetaSchema {
+        by_type(bounds::MIN_CHANGE, "A change of whole credits by type: negative is less than before.")
+    }
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
+
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize(serializer)
+    }
+}
+
+fn by_type(minimum: f64, description: &'static str) -> MetaSchema {
+    let number = || {
+        MetaSchemaRef::Inline(Box::new(MetaSchema {
+            minimum: Some(minimum),
+            maximum: Some(bounds::MAX),
+            default: Some(0.into()),
+            ..MetaSchema::new_with_format("integer", "int64")
+        }))
+    };
+    let properties = CreditType::ALL.into_iter().map(|credit_type| (credit_type.as_str(), number())).collect();
+    MetaSchema { description: Some(description), properties, ..MetaSchema::new("object") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_credit_type_is_documented_as_it_is_written() {
+        let written = serde_json::to_value(Credits::ZERO).unwrap();
+        let mut documented: Vec<_> = Credits::schema().properties.into_iter().map(|(name, _)| name).collect();
+        documented.sort_unstable();
+        let mut names: Vec<_> = written.as_object().unwrap().keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(documented, names);
+    }
+}

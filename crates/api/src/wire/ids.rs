@@ -1,0 +1,52 @@
+//! Ids: UUIDs. Which kind of thing an id names is known by where it stands.
+
+use multicredit_domain::{ApiKeyId, ConsumptionId};
+use poem_openapi::registry::MetaSchema;
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use super::Text;
+use super::text::Reason;
+
+impl Text for Uuid {
+    const NAME: &'static str = "Uuid";
+
+    fn schema() -> MetaSchema {
+        MetaSchema {
+            example: Some("0199a3d2-7c50-7b2e-8a41-5f0c9d3e1b27".into()),
+            ..MetaSchema::new_with_format("string", "uuid")
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, Reason> {
+        Self::try_parse(text).map_err(|_| "must be a UUID".into())
+    }
+
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize(serializer)
+    }
+}
+
+macro_rules! ids {
+    ($($id:ty),+) => {$(
+        impl Text for $id {
+            const NAME: &'static str = "Uuid";
+
+            fn schema() -> MetaSchema {
+                <Uuid as Text>::schema()
+            }
+
+            fn parse(text: &str) -> Result<Self, Reason> {
+                <Uuid as Text>::parse(text).map(Self::new)
+            }
+
+            fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.uuid().serialize(serializer)
+            }
+        }
+    )+};
+}
+
+// Not `OrganizationId`: an organization's id that comes from outside is a `Tenant`, which only an authenticated caller
+// can open.
+ids!(ApiKeyId, ConsumptionId);

@@ -1,0 +1,125 @@
+//! Why a request was refused, in the terms of the domain.
+//!
+//! The codes are part of the public contract: they stand in `code` of a problem body and in `error_code` of a log row.
+//! What status each becomes is decided once, where HTTP begins.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::account::Corrupt;
+use crate::credit::Credits;
+
+/// What was missing from a balance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortfall {
+    /// What the request costs.
+    pub required: Credits,
+    /// What the organization could spend.
+    pub available: Credits,
+    /// What was missing, by type.
+    pub shortfall: Credits,
+    /// The largest quantity that would have been covered; 0 if none, and always 0 where quantity has no meaning.
+    pub max_affordable_quantity: i64,
+}
+
+/// A request that the rules refuse. Nothing has changed, except that some refusals are logged ([`Refusal::is_logged`]).
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// At least one credit type does not suffice.
+    #[error("the balance does not cover the cost")]
+    InsufficientCredits(Box<Shortfall>),
+    /// The organization may not spend at present.
+    #[error("the organization is frozen: it can receive credits but not spend them")]
+    OrganizationFrozen,
+    /// The organization is closed for good.
+    #[error("the organization is closed")]
+    OrganizationClosed,
+    /// There is no such organization.
+    #[error("no such organization")]
+    UnknownOrganization,
+    /// There is no such action, or it is not active.
+    #[error("no such action, or it is not active")]
+    UnknownAction,
+    /// There is no such grant.
+    #[error("no such grant")]
+    UnknownGrant,
+    /// There is no such consumption.
+    #[error("no such consumption")]
+    UnknownConsumption,
+    /// There is no such hold.
+    #[error("no such hold")]
+    UnknownHold,
+    /// There is no such plan.
+    #[error("no such plan")]
+    UnknownPlan,
+    /// The organization has no subscription.
+    #[error("the organization has no subscription")]
+    UnknownSubscription,
+    /// The hold was captured or released before.
+    #[error("the hold was captured or released before")]
+    HoldFinalized,
+    /// The hold has expired.
+    #[error("the hold has expired")]
+    HoldExpired,
+    /// More would be refunded than was consumed.
+    #[error("more would be refunded than was consumed and not refunded yet")]
+    OverRefund,
+    /// The credits came from lots that have ended, and nobody said that a new lot should take them.
+    #[error("the credits came from lots that have ended; `on_expired: grant` makes a new one")]
+    LotExpired,
+    /// A cost or a balance would go beyond the range of an amount.
+    #[error("a cost or balance would go beyond 9007199254740991")]
+    OutOfRange,
+    /// The key was used for another request.
+    #[error("the idempotency key was already used for a different request")]
+    IdempotencyMismatch,
+    /// A field that is well formed but makes no sense at this instant.
+    #[error("{field} {message}")]
+    InvalidField {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        message: &'static str,
+    },
+}
+
+impl Refusal {
+    /// The stable code of the contract.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::InsufficientCredits(_) => "insufficient_credits",
+            Self::OrganizationFrozen => "organization_frozen",
+            Self::OrganizationClosed => "organization_closed",
+            Self::UnknownOrganization => "unknown_organization",
+            Self::UnknownAction => "unknown_action",
+            Self::UnknownGrant => "unknown_grant",
+            Self::UnknownConsumption => "unknown_consumption",
+            Self::UnknownHold => "unknown_hold",
+            Self::UnknownPlan => "unknown_plan",
+            Self::UnknownSubscription => "unknown_subscription",
+            Self::HoldFinalized => "hold_finalized",
+            Self::HoldExpired => "hold_expired",
+            Self::OverRefund => "over_refund",
+            Self::LotExpired => "lot_expired",
+            Self::OutOfRange => "out_of_range",
+            Self::IdempotencyMismatch => "idempotency_mismatch",
+            Self::InvalidField { .. } => "invalid_request",
+        }
+    }
+
+    /// Whether a consumption that is refused for this leaves a row with `success = false`.
+    pub const fn is_logged(&self) -> bool {
+        matches!(self, Self::InsufficientCredits(_) | Self::OrganizationFrozen)
+    }
+}
+
+/// Why an operation on a book did nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Denial {
+    /// The rules refuse it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// What the book was made from makes no sense.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+}

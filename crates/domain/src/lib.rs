@@ -1,0 +1,46 @@
+//! The rules of prepaid credits: what credits are, what actions cost, and how a balance may move.
+//!
+//! Everything here is pure. Time and identity come in as arguments, the database and the network do not exist, and
+//! every amount is a whole number with checked arithmetic. That is what lets one rule serve both database engines,
+//! the property tests and `multicredit verify` alike, and it is why this crate must never learn of sea-orm, poem or
+//! tokio. `docs/DOMAIN.md` explains the rules with examples.
+
+pub mod account;
+pub mod action;
+pub mod amount;
+pub mod book;
+pub mod clock;
+pub mod consume;
+pub mod credit;
+pub mod error;
+pub mod grant;
+pub mod hold;
+pub mod id;
+pub mod idempotency;
+pub mod metadata;
+pub mod movement;
+pub mod organization;
+pub mod plan;
+pub mod refund;
+pub mod text;
+pub mod window;
+
+pub use account::{Account, Balance};
+pub use action::{Action, Price};
+pub use amount::{Amount, Quantity};
+pub use book::{Book, Expiring, Pages};
+pub use clock::Timestamp;
+pub use consume::{Consume, Consumption, Quote};
+pub use credit::{CreditType, Credits, Delta};
+pub use error::{Denial, Refusal, Shortfall};
+pub use grant::{Draw, Grant, GrantSource, GrantState, Lot, NewGrant};
+pub use hold::{Hold, HoldState, NewHold};
+pub use id::{ApiKeyId, ConsumptionId, GrantId, HoldId, OrganizationId, RefundId};
+pub use idempotency::{IdempotencyKey, KeyBinding};
+pub use metadata::Metadata;
+pub use movement::{Movement, MovementKind};
+pub use organization::{Organization, OrganizationStatus, TimeZone};
+pub use plan::{Plan, PlanPeriod, PlanTerms, Subscription};
+pub use refund::{NewRefund, OnExpired, Refund};
+pub use text::{ActionType, Actor, ExternalId, PlanCode};
+pub use window::Validity;

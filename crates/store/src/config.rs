@@ -1,0 +1,64 @@
+//! How a store reaches its database.
+
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::error::StoreError;
+
+/// Which database engine is behind the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Engine {
+    /// A file of this machine: the embedded default.
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
+impl Engine {
+    /// The engine that a database URL names.
+    pub fn of_url(url: &str) -> Result<Self, StoreError> {
+        match url.split(':').next() {
+            Some("sqlite") => Ok(Self::Sqlite),
+            Some("postgres" | "postgresql") => Ok(Self::Postgres),
+            _ => Err(StoreError::Internal("DATABASE_URL must begin with sqlite: or postgres:".to_owned())),
+        }
+    }
+}
+
+/// Where the database is and how many connections may read from it.
+#[derive(Clone)]
+pub struct StoreConfig {
+    /// `sqlite://...` or `postgres://...`.
+    pub database_url: String,
+    /// The most connections for reads and catalogue writes. The ledger writer has one of its own besides, so that
+    /// reads never starve it.
+    pub max_connections: u32,
+    /// How long a read waits for a connection.
+    pub acquire_timeout: Duration,
+    /// What time it is. Leave the default, the database's clock, everywhere but in tests.
+    pub clock: Clock,
+}
+
+impl StoreConfig {
+    /// Connections for reads: two cores serve few more at once, and every idle one costs the server memory.
+    pub const DEFAULT_MAX_CONNECTIONS: u32 = 10;
+    /// A read that has waited this long is better refused than answered.
+    pub const DEFAULT_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// The configuration for that database, everything else as by default.
+    pub fn new(database_url: impl Into<String>) -> Self {
+        Self {
+            database_url: database_url.into(),
+            max_connections: Self::DEFAULT_MAX_CONNECTIONS,
+            acquire_timeout: Self::DEFAULT_ACQUIRE_TIMEOUT,
+            clock: Clock::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("StoreConfig").field("max_connections", &self.max_connections).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,24 @@
+//! `credit_actions`: what can be done, and how many price versions each has.
+
+use sea_orm::entity::prelude::*;
+
+/// A row of `credit_actions`.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "credit_actions")]
+pub struct Model {
+    /// The action's name.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub action_type: String,
+    /// The version made last.
+    pub latest_version: i32,
+    /// When it was made.
+    pub created_at: DateTimeUtc,
+    /// When its last version was made.
+    pub updated_at: DateTimeUtc,
+}
+
+/// No relation is followed by the ORM.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

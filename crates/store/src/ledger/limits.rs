@@ -1,0 +1,40 @@
+//! Every limit of the ledger, with its reason. A limit that stands nowhere else cannot be forgotten.
+
+use std::time::Duration;
+
+/// The most requests decided in one transaction. Larger batches gain little (the commit is shared already) and make the
+/// first request of the next one wait longer.
+pub(crate) const BATCH_MAX: usize = 512;
+
+/// The most requests that wait for the writer, over all organizations. At a thousand commits of full batches a second
+/// this is far under a second of waiting; beyond it, a refusal now is worth more than an answer later.
+pub(crate) const QUEUE_MAX: usize = 16_384;
+
+/// The most requests of one organization that wait, so that a loud one cannot fill the queue. The contract promises at
+/// least 1,024; a full batch call (1,000 items) fits four times.
+pub(crate) const ORGANIZATION_QUEUE_MAX: usize = 4_096;
+
+/// How long the server waits for a lock before it gives a statement up. Locks are held for one batch, milliseconds.
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the server works on one statement. A report may take longer than a batch; nothing may take this long.
+pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long the server keeps a transaction whose client says nothing: a client that died must not hold locks.
+pub(crate) const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long SQLite waits for another process that writes (`import` beside `serve`).
+pub(crate) const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one attempt at a batch may take on our side. A black-holed connection never answers, and no timeout of the
+/// server reaches us then. Above every timeout of the server's, which explain themselves better.
+pub(crate) const ATTEMPT_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a batch is tried again after failures that may pass, before its callers are told to come back.
+pub(crate) const RETRY_DEADLINE: Duration = Duration::from_secs(3);
+
+/// The first pause between two tries; each further one doubles, with jitter.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest pause between two tries.
+pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_millis(500);

@@ -1,0 +1,267 @@
+//! The writer: one task, one connection, one transaction a batch.
+//!
+//! What can go wrong, and what becomes of it:
+//!
+//! - *Data* (a constraint, a value the database refuses): the transaction is rolled back and every request of the batch
+//!   is tried alone, so that one bad row fails its own request and nobody else's.
+//! - *Contention* (deadlock, lock timeout, SQLite busy): the whole batch again, decided anew, with jitter, for a while.
+//! - *Connection*: the same on a new connection. If the commit had been sent, it may have happened: the rows are looked
+//!   for under the same locks before anything is done again, for looking without the locks could miss the commit of a
+//!   backend that is still at work.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use multicredit_domain::{OrganizationId, Timestamp};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::decide::{Effects, Verdict, decide};
+use super::queue::Waiting;
+use super::{Job, Task, limits, read, write};
+use crate::clock::{self, Clock};
+use crate::config::Engine;
+use crate::error::{AttemptError, Fault, StoreError};
+use crate::sql::{Cell, Column, Connection, Kind, Statement};
+
+/// The task that moves credits.
+pub(crate) struct Writer {
+    engine: Engine,
+    url: String,
+    clock: Clock,
+    waiting: Arc<Waiting>,
+    connection: Option<Connection>,
+}
+
+/// A row that exists if, and only if, a batch was committed.
+#[derive(Debug, Clone, Copy)]
+enum Marker {
+    Log { organization_id: OrganizationId, id: Uuid, created_at: Timestamp },
+    Movement { organization_id: OrganizationId, sequence: i64, reference: Uuid },
+}
+
+/// How an attempt at a batch failed.
+enum Failure {
+    /// Nothing was committed.
+    Before(AttemptError),
+    /// The commit was sent and not answered.
+    InDoubt { error: String, marker: Option<Marker>, verdicts: Vec<Verdict> },
+}
+
+static FIND_LOG: LazyLock<Statement> = LazyLock::new(|| {
+    let columns = vec![
+        Column::new("organization_id", Kind::Uuid),
+        Column::new("id", Kind::Uuid),
+        Column::new("created_at", Kind::Time),
+    ];
+    Statement::new(columns, |d| {
+        format!(
+            "SELECT 1 AS found FROM {} JOIN credit_consumption_logs l ON l.organization_id = v.organization_id \
+             AND l.id = v.id AND l.created_at = v.created_at",
+            d.source
+        )
+    })
+});
+
+static FIND_MOVEMENT: LazyLock<Statement> = LazyLock::new(|| {
+    let columns = vec![
+        Column::new("organization_id", Kind::Uuid),
+        Column::new("sequence", Kind::BigInt),
+        Column::new("reference", Kind::Uuid),
+    ];
+    Statement::new(columns, |d| {
+        format!(
+            "SELECT 1 AS found FROM {} JOIN credit_movements m ON m.organization_id = v.organization_id \
+             AND m.sequence = v.sequence AND m.reference = v.reference",
+            d.source
+        )
+    })
+});
+
+impl Writer {
+    pub(super) fn new(engine: Engine, url: String, clock: Clock, waiting: Arc<Waiting>) -> Self {
+        Self { engine, url, clock, waiting, connection: None }
+    }
+
+    /// Works until the queue is closed and empty.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        let mut batch = Vec::with_capacity(limits::BATCH_MAX);
+        while queue.recv_many(&mut batch, limits::BATCH_MAX).await > 0 {
+            for job in &batch {
+                self.waiting.leave(job.task.organization_id);
+            }
+            let tasks: Vec<&Task> = batch.iter().map(|job| &job.task).collect();
+            let verdicts = self.execute(&tasks).await;
+            for (job, verdict) in batch.drain(..).zip(verdicts) {
+                // A caller that hung up no longer listens; what it asked for has happened all the same.
+                let _ = job.reply.send(verdict);
+            }
+        }
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!(%error, "the ledger's connection did not close cleanly");
+        }
+    }
+
+    /// Executes a batch to its end, whatever that is. Verdicts stand in the order of the tasks.
+    async fn execute(&mut self, tasks: &[&Task]) -> Vec<Verdict> {
+        match self.execute_together(tasks).await {
+            Ok(verdicts) => verdicts,
+            Err(error) if tasks.len() == 1 => vec![Err(error)],
+            Err(StoreError::Internal(error)) => {
+                tracing::error!(%error, requests = tasks.len(), "a batch failed; its requests are tried one by one");
+                let mut verdicts = Vec::with_capacity(tasks.len());
+                for task in tasks {
+                    let verdict = self.execute_together(&[task]).await;
+                    verdicts.push(verdict.and_then(|mut verdicts| verdicts.pop().unwrap_or_else(|| Err(unanswered()))));
+                }
+                verdicts
+            }
+            Err(error) => tasks.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    /// Tries a batch until it is decided or its time is up. An error of [`StoreError::Internal`] is one of data.
+    async fn execute_together(&mut self, tasks: &[&Task]) -> Result<Vec<Verdict>, StoreError> {
+        let deadline = Instant::now() + limits::RETRY_DEADLINE;
+        let mut pause = limits::RETRY_PAUSE;
+        let mut doubt: Option<(Option<Marker>, Vec<Verdict>)> = None;
+        loop {
+            let attempt = self.attempt_in_time(tasks, &mut doubt).await;
+            let error = match attempt {
+                Ok(verdicts) => return Ok(verdicts),
+                Err(Failure::Before(AttemptError::Store(error))) => return Err(error),
+                Err(Failure::Before(AttemptError::Database(error))) => match Fault::of(&error) {
+                    Fault::Data => return Err(StoreError::Internal(error.to_string())),
+                    Fault::Contention | Fault::Connection => error.to_string(),
+                },
+                Err(Failure::InDoubt { error, marker, verdicts }) => {
+                    doubt = Some((marker, verdicts));
+                    error
+                }
+            };
+            tracing::warn!(%error, in_doubt = doubt.is_some(), requests = tasks.len(), "a batch will be tried again");
+            if Instant::now() + pause >= deadline {
+                return Err(match doubt {
+                    Some(_) => StoreError::OutcomeUnknown { consumption_id: None },
+                    None => StoreError::Unavailable(error),
+                });
+            }
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);
+        }
+    }
+
+    /// One attempt, with a deadline of our own. After anything but success or a clean refusal the connection is dropped.
+    async fn attempt_in_time(
+        &mut self,
+        tasks: &[&Task],
+        doubt: &mut Option<(Option<Marker>, Vec<Verdict>)>,
+    ) -> Result<Vec<Verdict>, Failure> {
+        let mut commit_sent = None;
+        let attempt =
+            tokio::time::timeout(limits::ATTEMPT_DEADLINE, self.attempt(tasks, doubt, &mut commit_sent)).await;
+        let error = match attempt {
+            Ok(Ok(verdicts)) => return Ok(verdicts),
+            Ok(Err(error)) => error,
+            Err(_) => AttemptError::Database(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+        };
+        if let Some((marker, verdicts)) = commit_sent
+            && let AttemptError::Database(error) = &error
+            && Fault::of(error) == Fault::Connection
+        {
+            self.connection = None;
+            return Err(Failure::InDoubt { error: error.to_string(), marker, verdicts });
+        }
+        self.abandon(&error).await;
+        Err(Failure::Before(error))
+    }
+
+    async fn attempt(
+        &mut self,
+        tasks: &[&Task],
+        doubt: &mut Option<(Option<Marker>, Vec<Verdict>)>,
+        commit_sent: &mut Option<(Option<Marker>, Vec<Verdict>)>,
+    ) -> Result<Vec<Verdict>, AttemptError> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(Connection::open(self.engine, &self.url).await?),
+        };
+        connection.begin().await?;
+        if let Some((Some(marker), _)) = doubt {
+            let organizations: BTreeSet<_> = tasks.iter().map(|task| task.organization_id).collect();
+            read::lock_accounts(connection, organizations).await?;
+            let committed = exists(connection, *marker).await?;
+            if let Some((_, verdicts)) = doubt.take()
+                && committed
+            {
+                connection.rollback().await?;
+                return Ok(verdicts);
+            }
+        }
+        let facts = read::read(connection, &self.clock, tasks).await?;
+        let (verdicts, effects) = decide(facts, tasks)?;
+        if effects.is_empty() {
+            connection.rollback().await?;
+            return Ok(verdicts);
+        }
+        write::write(connection, &effects).await?;
+        *commit_sent = Some((marker(&effects), verdicts));
+        connection.commit().await?;
+        commit_sent.take().map(|(_, verdicts)| verdicts).ok_or_else(|| unanswered().into())
+    }
+
+    /// Leaves no transaction behind: rolls back, or drops the connection where that cannot be done.
+    async fn abandon(&mut self, error: &AttemptError) {
+        let broken = matches!(error, AttemptError::Database(error) if Fault::of(error) == Fault::Connection);
+        if let Some(mut connection) = self.connection.take()
+            && !broken
+            && connection.rollback().await.is_ok()
+        {
+            self.connection = Some(connection);
+        }
+    }
+}
+
+fn marker(effects: &Effects) -> Option<Marker> {
+    let log = effects.consumptions.first().map(|consumption| Marker::Log {
+        organization_id: consumption.organization_id,
+        id: consumption.id.uuid(),
+        created_at: consumption.created_at,
+    });
+    log.or_else(|| {
+        effects.movements.iter().find_map(|(organization_id, movement)| {
+            let (organization_id, sequence) = (*organization_id, movement.sequence);
+            movement.reference.map(|reference| Marker::Movement { organization_id, sequence, reference })
+        })
+    })
+}
+
+async fn exists(connection: &mut Connection, marker: Marker) -> Result<bool, AttemptError> {
+    let (statement, rows) = match marker {
+        Marker::Log { organization_id, id, created_at } => {
+            let mut rows = FIND_LOG.rows();
+            rows.cell(Cell::Uuid(organization_id.uuid())).cell(Cell::Uuid(id)).cell(Cell::Time(created_at)).end();
+            (&FIND_LOG, rows)
+        }
+        Marker::Movement { organization_id, sequence, reference } => {
+            let mut rows = FIND_MOVEMENT.rows();
+            rows.cell(Cell::Uuid(organization_id.uuid())).cell(Cell::Int(sequence)).cell(Cell::Uuid(reference)).end();
+            (&FIND_MOVEMENT, rows)
+        }
+    };
+    Ok(!connection.query(statement, &rows).await?.is_empty())
+}
+
+/// Between half the pause and all of it. The low bits of a new UUID are random.
+fn jittered(pause: Duration) -> Duration {
+    let random = f64::from(u32::from(clock::new_uuid().as_bytes()[15])) / 255.0;
+    pause.mul_f64(0.5 + random / 2.0)
+}
+
+fn unanswered() -> StoreError {
+    StoreError::Internal("a request of a batch was left without a verdict".to_owned())
+}

@@ -1,0 +1,34 @@
+//! The database side of multicredit: entities, reads, catalogue writes, and the ledger writer.
+//!
+//! [`Store`] is the one public type; everything that happens to credits goes through it. Behind it there are two ways
+//! and no third: reads and catalogue writes in [`repo`] through a pool, and movements of credits through the queue of
+//! the [`ledger`], whose writer alone changes balances. `docs/ARCHITECTURE.md` walks one consumption through it.
+
+pub mod clock;
+pub mod config;
+pub mod entity;
+pub mod error;
+mod ledger;
+mod operations;
+pub mod page;
+mod repo;
+mod sql;
+mod store;
+mod sweep;
+mod verify;
+
+pub use config::{Engine, StoreConfig};
+pub use error::{Conflict, StoreError};
+pub use ledger::{Adjustment, Answer, ConsumeItem, HoldAnswer};
+pub use page::{Page, PageRequest};
+pub use repo::action::{NewPrice, StoredAction};
+pub use repo::api_key::{ApiKey, NewApiKey, Scope};
+pub use repo::balance::BalanceView;
+pub use repo::consumption::{ConsumptionFilter, LogPosition};
+pub use repo::member::{Member, MemberRole, Membership};
+pub use repo::movement::LedgerPosition;
+pub use repo::organization::{NewOrganization, OrganizationUpdate};
+pub use repo::plan::NewPlan;
+pub use store::Store;
+pub use sweep::{SWEEP_PAUSE, Swept};
+pub use verify::{Check, VerifyReport};

@@ -1,0 +1,84 @@
+//! The history of consumptions, refused attempts included.
+
+use multicredit_domain::{ActionType, Consumption, ConsumptionId, OrganizationId, Timestamp};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use serde::{Deserialize, Serialize};
+
+use crate::entity::credit_consumption_logs::{Column, Entity};
+use crate::error::StoreError;
+use crate::page::{Page, PageRequest};
+use crate::store::Store;
+
+/// Which consumptions are wanted; `None` is all.
+#[derive(Debug, Clone, Default)]
+pub struct ConsumptionFilter {
+    /// Of that action.
+    pub action: Option<ActionType>,
+    /// Only successes, or only refusals.
+    pub success: Option<bool>,
+    /// From this instant on, by time of recording.
+    pub from: Option<Timestamp>,
+    /// Before this instant, by time of recording.
+    pub to: Option<Timestamp>,
+}
+
+/// A place in the history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPosition {
+    /// The instant of the last row seen.
+    pub created_at: Timestamp,
+    /// Its id, for there may be several at an instant.
+    pub id: ConsumptionId,
+}
+
+impl Store {
+    /// One attempt; [`StoreError::NotFound`] if this organization has none of that id.
+    pub async fn consumption(
+        &self,
+        organization_id: OrganizationId,
+        id: ConsumptionId,
+    ) -> Result<Consumption, StoreError> {
+        let row = Entity::find()
+            .filter(Column::OrganizationId.eq(organization_id.uuid()))
+            .filter(Column::Id.eq(id.uuid()))
+            .one(self.database())
+            .await?;
+        Ok(row.ok_or(StoreError::NotFound)?.try_into()?)
+    }
+
+    /// The organization's attempts, newest first.
+    pub async fn consumptions(
+        &self,
+        organization_id: OrganizationId,
+        filter: ConsumptionFilter,
+        page: PageRequest<LogPosition>,
+    ) -> Result<Page<Consumption, LogPosition>, StoreError> {
+        let mut query = Entity::find().filter(Column::OrganizationId.eq(organization_id.uuid()));
+        if let Some(action) = filter.action {
+            query = query.filter(Column::ActionType.eq(action.as_str()));
+        }
+        if let Some(success) = filter.success {
+            query = query.filter(Column::Success.eq(success));
+        }
+        if let Some(from) = filter.from {
+            query = query.filter(Column::CreatedAt.gte(from));
+        }
+        if let Some(to) = filter.to {
+            query = query.filter(Column::CreatedAt.lt(to));
+        }
+        if let Some(LogPosition { created_at, id }) = page.after {
+            // The first half alone bounds the index range; the second decides within one instant.
+            query = query
+                .filter(Column::CreatedAt.lte(created_at))
+                .filter(Condition::any().add(Column::CreatedAt.lt(created_at)).add(Column::Id.lt(id.uuid())));
+        }
+        let rows = query
+            .order_by_desc(Column::CreatedAt)
+            .order_by_desc(Column::Id)
+            .limit(page.fetch_limit())
+            .all(self.database())
+            .await?;
+        let items = rows.into_iter().map(Consumption::try_from).collect::<Result<_, _>>()?;
+        Ok(Page::new(items, page.limit, |item: &Consumption| LogPosition { created_at: item.created_at, id: item.id }))
+    }
+}

@@ -1,0 +1,133 @@
+//! Organizations.
+
+use futures_util::FutureExt as _;
+use multicredit_domain::{ExternalId, Organization, OrganizationId, OrganizationStatus, Refusal, TimeZone};
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::in_transaction;
+use crate::clock;
+use crate::entity::{organization_credits, organizations};
+use crate::error::{Conflict, StoreError, is_unique_violation};
+use crate::page::{Page, PageRequest};
+use crate::store::Store;
+
+/// An organization to make.
+#[derive(Debug, Clone)]
+pub struct NewOrganization {
+    /// For people.
+    pub name: String,
+    /// The customer's own name for it; unique.
+    pub external_id: Option<ExternalId>,
+    /// Where its days and months begin.
+    pub time_zone: TimeZone,
+}
+
+/// What to change of an organization; `None` stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct OrganizationUpdate {
+    /// For people.
+    pub name: Option<String>,
+    /// Where its days and months begin.
+    pub time_zone: Option<TimeZone>,
+    /// What it may do.
+    pub status: Option<OrganizationStatus>,
+}
+
+impl Store {
+    /// Makes an organization with an empty account. [`Conflict::ExternalIdTaken`] if the `external_id` is another's.
+    pub async fn create_organization(&self, new: NewOrganization) -> Result<Organization, StoreError> {
+        let id = clock::new_uuid();
+        let now = self.now().await?;
+        let organization = organizations::ActiveModel {
+            id: Set(id),
+            name: Set(new.name),
+            external_id: Set(new.external_id.map(String::from)),
+            time_zone: Set(new.time_zone.into()),
+            status: Set(OrganizationStatus::Active.as_str().to_owned()),
+            created_at: Set(now),
+            updated_at: Set(now),
+        };
+        let account = organization_credits::ActiveModel {
+            organization_id: Set(id),
+            status: Set(OrganizationStatus::Active.as_str().to_owned()),
+            sequence: Set(0),
+            last_movement_at: Set(now),
+            next_boundary_at: Set(None),
+            settled_sequence: Set(0),
+            // Every credit column begins at its default, 0.
+            ..Default::default()
+        };
+        let row = in_transaction(self.database(), move |transaction| {
+            async move {
+                let row = organization.insert(transaction).await.map_err(|error| {
+                    if is_unique_violation(&error) { Conflict::ExternalIdTaken.into() } else { StoreError::from(error) }
+                })?;
+                account.insert(transaction).await?;
+                Ok(row)
+            }
+            .boxed()
+        })
+        .await?;
+        Ok(row.try_into()?)
+    }
+
+    /// The organization of that id, or [`Refusal::UnknownOrganization`].
+    pub async fn organization(&self, id: OrganizationId) -> Result<Organization, StoreError> {
+        let row = organizations::Entity::find_by_id(id.uuid()).one(self.database()).await?;
+        Ok(row.ok_or(Refusal::UnknownOrganization)?.try_into()?)
+    }
+
+    /// The organization that the customer calls so, if there is one.
+    pub async fn organization_by_external_id(
+        &self,
+        external_id: &ExternalId,
+    ) -> Result<Option<Organization>, StoreError> {
+        let row = organizations::Entity::find()
+            .filter(organizations::Column::ExternalId.eq(external_id.as_str()))
+            .one(self.database())
+            .await?;
+        Ok(row.map(Organization::try_from).transpose()?)
+    }
+
+    /// All organizations, newest first.
+    pub async fn organizations(
+        &self,
+        page: PageRequest<OrganizationId>,
+    ) -> Result<Page<Organization, OrganizationId>, StoreError> {
+        let mut query = organizations::Entity::find().order_by_desc(organizations::Column::Id);
+        if let Some(after) = page.after {
+            query = query.filter(organizations::Column::Id.lt(after.uuid()));
+        }
+        let rows = query.limit(page.fetch_limit()).all(self.database()).await?;
+        let items = rows.into_iter().map(Organization::try_from).collect::<Result<_, _>>()?;
+        Ok(Page::new(items, page.limit, |organization: &Organization| organization.id))
+    }
+
+    /// Changes an organization. A change of status takes its turn in the ledger, so that no spending is under way when it
+    /// is answered. [`Refusal::OrganizationClosed`] if it is closed, which is for good.
+    pub async fn update_organization(
+        &self,
+        id: OrganizationId,
+        update: OrganizationUpdate,
+    ) -> Result<Organization, StoreError> {
+        let current = self.organization(id).await?;
+        if current.status == OrganizationStatus::Closed && (update.name.is_some() || update.time_zone.is_some()) {
+            return Err(Refusal::OrganizationClosed.into());
+        }
+        if let Some(status) = update.status {
+            self.set_status(id, status).await?;
+        }
+        if update.name.is_some() || update.time_zone.is_some() {
+            let changed = organizations::ActiveModel {
+                id: Set(id.uuid()),
+                name: update.name.map_or(NotSet, Set),
+                time_zone: update.time_zone.map_or(NotSet, |zone| Set(zone.into())),
+                updated_at: Set(self.now().await?),
+                ..Default::default()
+            };
+            changed.update(self.database()).await?;
+        }
+        self.organization(id).await
+    }
+}

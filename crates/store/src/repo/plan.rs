@@ -1,0 +1,118 @@
+//! Plans, and who subscribes to them.
+
+use futures_util::FutureExt as _;
+use multicredit_domain::{
+    Credits, OrganizationId, Plan, PlanCode, PlanPeriod, PlanTerms, Refusal, Subscription, Timestamp,
+};
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ActiveModelTrait, DatabaseTransaction, EntityTrait};
+
+use super::book::SettledBook;
+use super::in_transaction;
+use crate::clock::Clock;
+use crate::entity::{plan_versions, plans};
+use crate::error::{BadRow, StoreError};
+use crate::store::{Store, now};
+
+/// A new version of a plan.
+#[derive(Debug, Clone)]
+pub struct NewPlan {
+    /// What each period gives.
+    pub allowance: Credits,
+    /// How long a period is.
+    pub period: PlanPeriod,
+    /// How much of what is left the next period takes over; `None` is nothing.
+    pub rollover_max: Option<Credits>,
+    /// Lower burns first.
+    pub priority: i32,
+}
+
+impl Store {
+    /// Adds a version to a plan, and the plan if there is none. Who subscribed before keeps the version subscribed to.
+    pub async fn put_plan(&self, code: PlanCode, new: NewPlan) -> Result<Plan, StoreError> {
+        let clock = self.clock().clone();
+        in_transaction(self.database(), move |transaction| put(transaction, clock, code, new).boxed()).await
+    }
+
+    /// The latest version of a plan; [`Refusal::UnknownPlan`] if there is none.
+    pub async fn plan(&self, code: &PlanCode) -> Result<Plan, StoreError> {
+        let row = plans::Entity::find_by_id(code.as_str()).one(self.database()).await?.ok_or(Refusal::UnknownPlan)?;
+        let version = plan_versions::Entity::find_by_id((row.code, row.latest_version)).one(self.database()).await?;
+        let version = version.ok_or(BadRow { table: "plans", column: "latest_version" })?;
+        Ok(Plan { terms: version.try_into()?, created_at: row.created_at })
+    }
+
+    /// Subscribes an organization to the latest version of a plan. The current period's lot is granted at once; where
+    /// there is a subscription already, the plan counts from its next period on.
+    pub async fn subscribe(
+        &self,
+        organization_id: OrganizationId,
+        code: &PlanCode,
+        anchor: Option<Timestamp>,
+    ) -> Result<Subscription, StoreError> {
+        let organization = self.organization(organization_id).await?;
+        let plan = self.plan(code).await?;
+        self.subscribe_to(organization_id, plan.terms, organization.time_zone, anchor).await
+    }
+
+    /// The organization's subscription, in its current period; [`Refusal::UnknownSubscription`] if there is none.
+    pub async fn subscription(&self, organization_id: OrganizationId) -> Result<Subscription, StoreError> {
+        let SettledBook { book, .. } = self.settled_book(organization_id).await?;
+        Ok(book.subscription().cloned().ok_or(Refusal::UnknownSubscription)?)
+    }
+}
+
+async fn put(
+    transaction: &DatabaseTransaction,
+    clock: Clock,
+    code: PlanCode,
+    new: NewPlan,
+) -> Result<Plan, StoreError> {
+    let now = now(transaction, &clock).await?;
+    let existing = plans::Entity::find_by_id(code.as_str()).one(transaction).await?;
+    let version = existing.as_ref().map_or(0, |row| row.latest_version) + 1;
+    let created_at = existing.as_ref().map_or(now, |row| row.created_at);
+    let row = plans::ActiveModel {
+        code: Set(code.as_str().to_owned()),
+        latest_version: Set(version),
+        created_at: Set(created_at),
+        updated_at: Set(now),
+    };
+    if existing.is_some() {
+        row.update(transaction).await?
+    } else {
+        row.insert(transaction).await?
+    };
+    let terms = PlanTerms {
+        code,
+        version,
+        allowance: new.allowance,
+        period: new.period,
+        rollover_max: new.rollover_max,
+        priority: new.priority,
+    };
+    version_row(&terms, now).insert(transaction).await?;
+    Ok(Plan { terms, created_at })
+}
+
+fn version_row(terms: &PlanTerms, now: Timestamp) -> plan_versions::ActiveModel {
+    let [ai, whatsapp, email, sms] = terms.allowance.to_array().map(|amount| Set(amount.get()));
+    let rollover_max = terms.rollover_max.map(Credits::to_array);
+    let [max_ai, max_whatsapp, max_email, max_sms] =
+        std::array::from_fn(|index| Set(rollover_max.map(|amounts| amounts[index].get())));
+    plan_versions::ActiveModel {
+        code: Set(terms.code.as_str().to_owned()),
+        version: Set(terms.version),
+        ai_credits_allowance: ai,
+        whatsapp_credits_allowance: whatsapp,
+        email_credits_allowance: email,
+        sms_credits_allowance: sms,
+        period: Set(terms.period.as_str().to_owned()),
+        ai_credits_rollover_max: max_ai,
+        whatsapp_credits_rollover_max: max_whatsapp,
+        email_credits_rollover_max: max_email,
+        sms_credits_rollover_max: max_sms,
+        priority: Set(terms.priority),
+        created_at: Set(now),
+    }
+}

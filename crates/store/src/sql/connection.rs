@@ -1,0 +1,131 @@
+//! A connection of the ledger's own, outside every pool.
+//!
+//! A pool would test it, lend it and take it back around every batch; and a pooled connection whose `begin` was
+//! cancelled can keep a transaction open that swallows later writes. This one belongs to one task, which never drops a
+//! future of it half-way except together with the connection.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sea_orm::QueryResult;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, SqliteConnection};
+
+use super::{Rows, Statement};
+use crate::config::Engine;
+use crate::ledger::limits;
+
+/// A connection to either engine.
+pub(crate) enum Connection {
+    Postgres(PgConnection),
+    Sqlite(SqliteConnection),
+}
+
+/// How to connect to a SQLite file: write-ahead log, every commit on disk before it is answered.
+pub(crate) fn connect_options_sqlite(url: &str) -> Result<SqliteConnectOptions, sqlx::Error> {
+    Ok(SqliteConnectOptions::from_str(url)?
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(limits::SQLITE_BUSY_TIMEOUT)
+        .disable_statement_logging())
+}
+
+/// How to connect to PostgreSQL, with a deadline of the server's own for everything.
+pub(crate) fn connect_options_postgres(url: &str, application_name: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    let ms = |duration: Duration| format!("{}ms", duration.as_millis());
+    Ok(PgConnectOptions::from_str(url)?
+        .application_name(application_name)
+        .options([
+            ("lock_timeout", ms(limits::LOCK_TIMEOUT)),
+            ("statement_timeout", ms(limits::STATEMENT_TIMEOUT)),
+            ("idle_in_transaction_session_timeout", ms(limits::IDLE_IN_TRANSACTION_TIMEOUT)),
+        ])
+        .disable_statement_logging())
+}
+
+impl Connection {
+    /// Connects. On PostgreSQL with plans that stay good while tables grow under them (a plan made over an empty
+    /// table is kept for as long as the connection lives).
+    pub(crate) async fn open(engine: Engine, url: &str) -> Result<Self, sqlx::Error> {
+        match engine {
+            Engine::Sqlite => connect_options_sqlite(url)?.connect().await.map(Self::Sqlite),
+            Engine::Postgres => {
+                let options = connect_options_postgres(url, "multicredit ledger")?.options([
+                    ("jit", "off"),
+                    ("max_parallel_workers_per_gather", "0"),
+                    ("enable_seqscan", "off"),
+                ]);
+                options.connect().await.map(Self::Postgres)
+            }
+        }
+    }
+
+    /// Begins a transaction that will write.
+    pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(_) => self.run("BEGIN").await,
+            // IMMEDIATE: a transaction that reads first and then writes fails at once if another wrote in between.
+            Self::Sqlite(_) => self.run("BEGIN IMMEDIATE").await,
+        }
+    }
+
+    /// Commits.
+    pub(crate) async fn commit(&mut self) -> Result<(), sqlx::Error> {
+        self.run("COMMIT").await
+    }
+
+    /// Rolls back.
+    pub(crate) async fn rollback(&mut self) -> Result<(), sqlx::Error> {
+        self.run("ROLLBACK").await
+    }
+
+    async fn run(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(connection) => sqlx::raw_sql(sql).execute(connection).await.map(drop),
+            Self::Sqlite(connection) => sqlx::query(sql).execute(connection).await.map(drop),
+        }
+    }
+
+    /// Runs a statement over `rows` and answers what it returns.
+    pub(crate) async fn query(&mut self, statement: &Statement, rows: &Rows) -> Result<Vec<QueryResult>, sqlx::Error> {
+        match self {
+            Self::Postgres(connection) => {
+                let arguments = rows.bind_postgres().map_err(sqlx::Error::Encode)?;
+                let query = sqlx::query_with(AssertSqlSafe(statement.postgres.clone()), arguments);
+                Ok(query.fetch_all(connection).await?.into_iter().map(Into::into).collect())
+            }
+            Self::Sqlite(connection) => {
+                let query = sqlx::query(AssertSqlSafe(statement.sqlite.clone())).bind(rows.to_json());
+                Ok(query.fetch_all(connection).await?.into_iter().map(Into::into).collect())
+            }
+        }
+    }
+
+    /// Runs a statement over `rows` that returns nothing, unless there are none, and answers how many rows it touched.
+    pub(crate) async fn execute(&mut self, statement: &Statement, rows: &Rows) -> Result<u64, sqlx::Error> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        match self {
+            Self::Postgres(connection) => {
+                let arguments = rows.bind_postgres().map_err(sqlx::Error::Encode)?;
+                let query = sqlx::query_with(AssertSqlSafe(statement.postgres.clone()), arguments);
+                Ok(query.execute(connection).await?.rows_affected())
+            }
+            Self::Sqlite(connection) => {
+                let query = sqlx::query(AssertSqlSafe(statement.sqlite.clone())).bind(rows.to_json());
+                Ok(query.execute(connection).await?.rows_affected())
+            }
+        }
+    }
+
+    /// Closes it, telling the server.
+    pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(connection) => connection.close().await,
+            Self::Sqlite(connection) => connection.close().await,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The one public type of the database side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use multicredit_domain::{Consume, Consumption, IdempotencyKey, OrganizationId, Timestamp};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+use sqlx::pool::PoolOptions;
+use sqlx::{PgPool, SqlitePool};
+
+use crate::clock::Clock;
+use crate::config::{Engine, StoreConfig};
+use crate::error::StoreError;
+use crate::ledger::{Answer, ConsumeItem, Ledger};
+use crate::sql::{connect_options_postgres, connect_options_sqlite};
+
+/// How long a pooled connection lives: modest, because after a migration the statements it has prepared may no longer
+/// fit the tables.
+const MAX_LIFETIME: Duration = Duration::from_mins(15);
+
+/// The database, its catalogues and its ledger. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    database: DatabaseConnection,
+    ledger: Ledger,
+    clock: Clock,
+}
+
+impl Store {
+    /// Opens the database for reading and starts the ledger's writer, which connects when it has something to do. Does
+    /// not migrate. On SQLite the folder of the file is made.
+    pub async fn open(config: StoreConfig) -> Result<Self, StoreError> {
+        let engine = Engine::of_url(&config.database_url)?;
+        let database = match engine {
+            Engine::Sqlite => open_sqlite(&config).await?,
+            Engine::Postgres => open_postgres(&config).await?,
+        };
+        let StoreConfig { database_url, clock, .. } = config;
+        let ledger = Ledger::start(engine, database_url, clock.clone());
+        Ok(Self { inner: Arc::new(Inner { engine, database, ledger, clock }) })
+    }
+
+    /// Which engine is behind it.
+    pub fn engine(&self) -> Engine {
+        self.inner.engine
+    }
+
+    /// The pool of reading connections, for migrations.
+    pub fn database(&self) -> &DatabaseConnection {
+        &self.inner.database
+    }
+
+    pub(crate) fn queue(&self) -> &Ledger {
+        &self.inner.ledger
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        Ok(self.database().ping().await?)
+    }
+
+    /// What the database's clock shows; the machine's on SQLite.
+    pub async fn now(&self) -> Result<Timestamp, StoreError> {
+        now(self.database(), self.clock()).await
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// Takes no new movements, lets what waits finish, and closes every connection.
+    pub async fn close(&self) {
+        self.queue().close().await;
+        if let Err(error) = self.database().clone().close().await {
+            tracing::warn!(%error, "the database did not close cleanly");
+        }
+    }
+
+    /// Spends credits, all of the cost or nothing. A refusal is an error; [`multicredit_domain::Refusal`] says why.
+    pub async fn consume(
+        &self,
+        organization_id: OrganizationId,
+        request: Consume,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answer<Consumption>, StoreError> {
+        self.queue().consume(ConsumeItem { organization_id, request, key }).await
+    }
+
+    /// Spends credits many times, each on its own. Answers stand in the order of the items.
+    pub async fn consume_many(&self, items: Vec<ConsumeItem>) -> Vec<Result<Answer<Consumption>, StoreError>> {
+        self.queue().consume_many(items).await
+    }
+}
+
+/// What the database's clock shows; the machine's on SQLite.
+pub(crate) async fn now(database: &impl ConnectionTrait, clock: &Clock) -> Result<Timestamp, StoreError> {
+    let backend = database.get_database_backend();
+    if backend != DbBackend::Postgres {
+        return Ok(clock.instant(None));
+    }
+    let statement = Statement::from_string(backend, "SELECT clock_timestamp() AS clock");
+    let row = database.query_one_raw(statement).await?;
+    let row = row.ok_or_else(|| StoreError::Internal("the clock answered nothing".to_owned()))?;
+    Ok(clock.instant(row.try_get("", "clock")?))
+}
+
+async fn open_sqlite(config: &StoreConfig) -> Result<DatabaseConnection, StoreError> {
+    let options = connect_options_sqlite(&config.database_url)?;
+    if let Some(folder) = options.get_filename().parent()
+        && !folder.as_os_str().is_empty()
+    {
+        std::fs::create_dir_all(folder).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    }
+    let pool: SqlitePool = pool_options(config).connect_with(options).await?;
+    Ok(pool.into())
+}
+
+async fn open_postgres(config: &StoreConfig) -> Result<DatabaseConnection, StoreError> {
+    let options = connect_options_postgres(&config.database_url, "multicredit")?;
+    let pool: PgPool = pool_options(config).connect_with(options).await?;
+    Ok(pool.into())
+}
+
+fn pool_options<DB: sqlx::Database>(config: &StoreConfig) -> PoolOptions<DB> {
+    PoolOptions::new()
+        .max_connections(config.max_connections)
+        .acquire_timeout(config.acquire_timeout)
+        .max_lifetime(MAX_LIFETIME)
+        // A test on every acquire is one more round trip; a broken connection shows itself at the first statement.
+        .test_before_acquire(false)
+}

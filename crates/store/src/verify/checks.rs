@@ -1,0 +1,264 @@
+//! Invariants that SQL can add up by itself. Each statement answers the rows that violate one, described.
+
+use std::sync::LazyLock;
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
+
+use super::{Check, EXAMPLES_MAX};
+use crate::error::StoreError;
+use crate::sql::credit_columns;
+
+/// An invariant and the SELECT of what violates it. The statement names the column `place`: an organization, with a
+/// number where one helps to find the row.
+struct Invariant {
+    name: &'static str,
+    violations: String,
+}
+
+impl Invariant {
+    fn new(name: &'static str, violations: impl Into<String>) -> Self {
+        Self { name, violations: violations.into() }
+    }
+}
+
+/// `a.x_credits_s <op> b.x_credits_t` over the credit types, joined by `junction`.
+fn for_each_type(junction: &str, condition: impl Fn(&str) -> String) -> String {
+    let conditions = credit_columns("").map(|column| condition(&column.name));
+    format!("({})", conditions.collect::<Vec<_>>().join(junction))
+}
+
+/// All movements of the ledger, wherever they are stored, as one relation: number, instant, change, balance after.
+static LEDGER: LazyLock<String> = LazyLock::new(|| {
+    let booked = for_each_column(|name| format!("{name}available_change, {name}available_after"));
+    let spent = for_each_column(|name| format!("-{name}consumed, {name}available_after"));
+    format!(
+        "SELECT organization_id, sequence, created_at, {booked} FROM credit_movements \
+         UNION ALL \
+         SELECT organization_id, sequence, created_at, {spent} FROM credit_consumption_logs \
+         WHERE sequence IS NOT NULL AND hold_id IS NULL"
+    )
+});
+
+fn for_each_column(columns: impl Fn(&str) -> String) -> String {
+    credit_columns("").map(|column| columns(&column.name)).collect::<Vec<_>>().join(", ")
+}
+
+/// The ledger with the movement before each: for checks from one line to the next.
+static STEPS: LazyLock<String> = LazyLock::new(|| {
+    let before = for_each_column(|name| {
+        format!(
+            "LAG({name}available_after, 1, CAST(0 AS BIGINT)) OVER w AS {name}before, {name}available_change, {name}available_after"
+        )
+    });
+    format!(
+        "SELECT organization_id, sequence, created_at, LAG(created_at) OVER w AS created_before, \
+         LAG(sequence, 1, CAST(0 AS BIGINT)) OVER w AS sequence_before, {before} \
+         FROM ({ledger}) AS ledger WINDOW w AS (PARTITION BY organization_id ORDER BY sequence)",
+        ledger = *LEDGER
+    )
+});
+
+/// The ledger adds up, line by line.
+fn ledger() -> Vec<Invariant> {
+    let steps = &*STEPS;
+    let ledger = &*LEDGER;
+    // Spending leaves what is held alone, so its rows do not say it.
+    let held_before = for_each_column(|name| {
+        format!(
+            "LAG({name}held_after, 1, CAST(0 AS BIGINT)) OVER w AS {name}before, {name}held_change, {name}held_after"
+        )
+    });
+    let held_steps = format!(
+        "SELECT organization_id, sequence, {held_before} FROM credit_movements \
+         WINDOW w AS (PARTITION BY organization_id ORDER BY sequence)"
+    );
+    let held_off = for_each_type(" OR ", |name| format!("{name}before + {name}held_change <> {name}held_after"));
+    let off = for_each_type(" OR ", |name| format!("{name}before + {name}available_change <> {name}available_after"));
+    let last_differs = for_each_type(" OR ", |name| format!("l.{name}available_after <> c.{name}available"));
+    let negative = for_each_type(" OR ", |name| format!("c.{name}available < 0 OR c.{name}held < 0"));
+    vec![
+        Invariant::new(
+            "sequences are dense from 1",
+            format!(
+                "SELECT organization_id, sequence AS place FROM ({steps}) AS s WHERE sequence <> sequence_before + 1"
+            ),
+        ),
+        Invariant::new(
+            "the account knows the last movement",
+            format!(
+                "SELECT c.organization_id, c.sequence AS place FROM organization_credits c LEFT JOIN \
+                 (SELECT organization_id, MAX(sequence) AS last FROM ({ledger}) AS l GROUP BY organization_id) AS m \
+                 ON m.organization_id = c.organization_id WHERE c.sequence <> COALESCE(m.last, 0)"
+            ),
+        ),
+        Invariant::new(
+            "the running sum of changes is the balance after every movement",
+            format!("SELECT organization_id, sequence AS place FROM ({steps}) AS s WHERE {off}"),
+        ),
+        Invariant::new(
+            "the running sum of changes is what is held after every movement",
+            format!("SELECT organization_id, sequence AS place FROM ({held_steps}) AS s WHERE {held_off}"),
+        ),
+        Invariant::new(
+            "the balance after the last movement is the account's",
+            format!(
+                "SELECT c.organization_id, c.sequence AS place FROM organization_credits c \
+                 JOIN ({ledger}) AS l ON l.organization_id = c.organization_id AND l.sequence = c.sequence \
+                 WHERE {last_differs}"
+            ),
+        ),
+        Invariant::new(
+            "instants never decrease with the sequence",
+            format!("SELECT organization_id, sequence AS place FROM ({steps}) AS s WHERE created_at < created_before"),
+        ),
+        Invariant::new(
+            "no balance is negative",
+            format!("SELECT c.organization_id, c.sequence AS place FROM organization_credits c WHERE {negative}"),
+        ),
+    ]
+}
+
+/// Lots, holds and refunds give and take what the ledger says.
+fn lots() -> Vec<Invariant> {
+    let lot_differs =
+        for_each_type(" OR ", |name| format!("g.{name}remaining + COALESCE(d.{name}drawn, 0) <> g.{name}granted"));
+    let lot_exceeds =
+        for_each_type(" OR ", |name| format!("g.{name}remaining + COALESCE(d.{name}drawn, 0) > g.{name}granted"));
+    let drawn = for_each_column(|name| format!("SUM({name}drawn - {name}returned) AS {name}drawn"));
+    let sum = |suffix: &str| {
+        let columns = credit_columns(suffix).map(|column| format!("SUM({0}) AS {0}", column.name));
+        columns.collect::<Vec<_>>().join(", ")
+    };
+    let (held, refunded) = (sum("held"), sum("refunded"));
+    let held_differs = for_each_type(" OR ", |name| format!("c.{name}held <> COALESCE(h.{name}held, 0)"));
+    let parts_differ = for_each_type(" OR ", |name| format!("h.{name}held <> COALESCE(d.{name}drawn, 0)"));
+    let refund_exceeds = for_each_type(" OR ", |name| format!("r.{name}refunded > l.{name}consumed"));
+    // What was consumed beyond the hold came from what was available; what was held is held no more.
+    let capture_differs = for_each_type(" OR ", |name| {
+        format!(
+            "m.{name}held_change <> -h.{name}held \
+             OR (l.{name}consumed > h.{name}held AND m.{name}available_change <> h.{name}held - l.{name}consumed) \
+             OR (l.{name}consumed <= h.{name}held AND (m.{name}available_change < 0 \
+             OR m.{name}available_change > h.{name}held - l.{name}consumed))"
+        )
+    });
+    vec![
+        Invariant::new(
+            "what was drawn from a lot and what remains of it make up what was granted",
+            format!(
+                "SELECT g.organization_id, d.draws AS place FROM credit_grants g LEFT JOIN \
+                 (SELECT organization_id, grant_id, COUNT(*) AS draws, {drawn} FROM credit_draws \
+                 GROUP BY organization_id, grant_id) AS d \
+                 ON d.organization_id = g.organization_id AND d.grant_id = g.id \
+                 WHERE (g.state IN ('pending', 'active', 'exhausted') AND {lot_differs}) OR {lot_exceeds}"
+            ),
+        ),
+        Invariant::new(
+            "what is held is what open holds have set aside",
+            format!(
+                "SELECT c.organization_id, c.sequence AS place FROM organization_credits c LEFT JOIN \
+                 (SELECT organization_id, {held} FROM credit_holds WHERE state = 'open' GROUP BY organization_id) AS h \
+                 ON h.organization_id = c.organization_id WHERE {held_differs}"
+            ),
+        ),
+        Invariant::new(
+            "the parts of an open hold make up what it has set aside",
+            format!(
+                "SELECT h.organization_id, h.sequence AS place FROM credit_holds h LEFT JOIN \
+                 (SELECT organization_id, sequence, {drawn} FROM credit_draws GROUP BY organization_id, sequence) AS d \
+                 ON d.organization_id = h.organization_id AND d.sequence = h.sequence \
+                 WHERE h.state = 'open' AND {parts_differ}"
+            ),
+        ),
+        Invariant::new(
+            "a hold comes to its end once, as its state says",
+            "SELECT h.organization_id, h.sequence AS place FROM credit_holds h LEFT JOIN \
+             (SELECT organization_id, reference, SUM(CASE kind WHEN 'hold' THEN 1 ELSE 0 END) AS placed, \
+             SUM(CASE kind WHEN 'release' THEN 1 ELSE 0 END) AS released, \
+             SUM(CASE kind WHEN 'hold_expiry' THEN 1 ELSE 0 END) AS expired FROM credit_movements \
+             WHERE kind IN ('hold', 'release', 'hold_expiry') GROUP BY organization_id, reference) AS m \
+             ON m.organization_id = h.organization_id AND m.reference = h.id LEFT JOIN \
+             (SELECT organization_id, hold_id, COUNT(*) AS captured FROM credit_consumption_logs \
+             WHERE hold_id IS NOT NULL AND sequence IS NOT NULL GROUP BY organization_id, hold_id) AS l \
+             ON l.organization_id = h.organization_id AND l.hold_id = h.id \
+             WHERE COALESCE(m.placed, 0) <> 1 \
+             OR COALESCE(m.released, 0) <> CASE h.state WHEN 'released' THEN 1 ELSE 0 END \
+             OR COALESCE(m.expired, 0) <> CASE h.state WHEN 'expired' THEN 1 ELSE 0 END \
+             OR COALESCE(l.captured, 0) <> CASE h.state WHEN 'captured' THEN 1 ELSE 0 END",
+        ),
+        Invariant::new(
+            "a capture takes what was not held from what was available",
+            format!(
+                "SELECT l.organization_id, l.sequence AS place FROM credit_consumption_logs l \
+                 JOIN credit_holds h ON h.organization_id = l.organization_id AND h.id = l.hold_id \
+                 LEFT JOIN credit_movements m ON m.organization_id = l.organization_id AND m.sequence = l.sequence \
+                 WHERE l.sequence IS NOT NULL AND (m.kind IS NULL OR m.kind <> 'capture' OR {capture_differs})"
+            ),
+        ),
+        Invariant::new(
+            "no more is refunded than was consumed",
+            format!(
+                "SELECT r.organization_id, l.sequence AS place FROM \
+                 (SELECT organization_id, consumption_id, SUM(quantity) AS quantity, {refunded} FROM credit_refunds \
+                 GROUP BY organization_id, consumption_id) AS r LEFT JOIN credit_consumption_logs l \
+                 ON l.organization_id = r.organization_id AND l.id = r.consumption_id \
+                 WHERE l.sequence IS NULL OR r.quantity > l.quantity OR {refund_exceeds}"
+            ),
+        ),
+    ]
+}
+
+/// Rows of different tables belong together.
+fn rows() -> Vec<Invariant> {
+    vec![
+        Invariant::new(
+            "one success per idempotency key",
+            "SELECT k.organization_id, COUNT(*) AS place FROM idempotency_keys k \
+             GROUP BY k.organization_id, k.reference HAVING COUNT(*) > 1",
+        ),
+        Invariant::new(
+            "a consumption's key names a success",
+            "SELECT k.organization_id, 0 AS place FROM idempotency_keys k LEFT JOIN credit_consumption_logs l \
+             ON l.organization_id = k.organization_id AND l.id = k.reference AND l.created_at = k.reference_at \
+             WHERE k.operation = 'consume' AND l.sequence IS NULL",
+        ),
+        Invariant::new(
+            "no log row or key without its organization",
+            "SELECT t.organization_id, 0 AS place FROM (SELECT DISTINCT organization_id FROM credit_consumption_logs \
+             UNION SELECT DISTINCT organization_id FROM idempotency_keys) AS t \
+             LEFT JOIN organizations o ON o.id = t.organization_id WHERE o.id IS NULL",
+        ),
+        Invariant::new(
+            "every organization has an account, with its status",
+            "SELECT o.id AS organization_id, 0 AS place FROM organizations o LEFT JOIN organization_credits c \
+             ON c.organization_id = o.id WHERE c.status IS NULL OR c.status <> o.status",
+        ),
+    ]
+}
+
+/// Checks them all.
+pub(super) async fn check(transaction: &DatabaseTransaction) -> Result<Vec<Check>, StoreError> {
+    let backend = transaction.get_database_backend();
+    if backend == DbBackend::Postgres {
+        // The connections' deadline is meant for requests; adding up a long history takes longer. Ends with the snapshot.
+        transaction.execute_raw(Statement::from_string(backend, "SET LOCAL statement_timeout = 0")).await?;
+    }
+    let mut found = Vec::new();
+    for Invariant { name, violations } in [ledger(), lots(), rows()].into_iter().flatten() {
+        let sql = format!(
+            "SELECT v.organization_id, CAST(v.place AS BIGINT) AS place, COUNT(*) OVER () AS violations \
+             FROM ({violations}) AS v LIMIT {EXAMPLES_MAX}"
+        );
+        let rows = transaction.query_all_raw(Statement::from_string(backend, sql)).await?;
+        let mut check = Check { name, violations: 0, examples: Vec::with_capacity(rows.len()), is_warning: false };
+        for row in rows {
+            check.violations = u64::try_from(row.try_get::<i64>("", "violations")?).unwrap_or(u64::MAX);
+            let organization_id: uuid::Uuid = row.try_get("", "organization_id")?;
+            let place: Option<i64> = row.try_get("", "place")?;
+            let place = place.filter(|place| *place > 0).map_or_else(String::new, |place| format!(", number {place}"));
+            check.examples.push(format!("organization {organization_id}{place}"));
+        }
+        found.push(check);
+    }
+    Ok(found)
+}

@@ -1,0 +1,72 @@
+//! `multicredit verify`: every invariant of the ledger, checked in one read-only snapshot.
+//!
+//! The checks do not trust the code that wrote the rows. Most are SQL that adds the ledger up again ([`checks`]); the
+//! balance against its lots is the domain's own settlement, done in memory ([`lots`]). They hold while servers run.
+
+mod checks;
+mod lots;
+
+use sea_orm::{AccessMode, DatabaseTransaction, IsolationLevel, TransactionOptions, TransactionTrait};
+use serde::Serialize;
+
+use crate::clock::Clock;
+use crate::error::StoreError;
+use crate::store::Store;
+
+/// The most examples of a violation that a report names.
+pub const EXAMPLES_MAX: usize = 10;
+
+/// One invariant and what was found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// The invariant.
+    pub name: &'static str,
+    /// How often it does not hold.
+    pub violations: u64,
+    /// Where it does not hold: the first few.
+    pub examples: Vec<String>,
+    /// Whether the finding is only bookkeeping that is overdue, which harms nobody.
+    pub is_warning: bool,
+}
+
+/// What was checked and found.
+#[derive(Debug, Clone, Serialize)]
+pub struct VerifyReport {
+    /// How many organizations there are.
+    pub organizations: u64,
+    /// Every invariant, in a fixed order.
+    pub checks: Vec<Check>,
+}
+
+impl VerifyReport {
+    /// Whether every invariant holds. Warnings do not count.
+    pub fn passed(&self) -> bool {
+        self.checks.iter().all(|check| check.is_warning || check.violations == 0)
+    }
+}
+
+impl Store {
+    /// Checks every invariant of the ledger in one read-only snapshot.
+    pub async fn verify(&self) -> Result<VerifyReport, StoreError> {
+        let snapshot = TransactionOptions {
+            isolation_level: Some(IsolationLevel::RepeatableRead),
+            access_mode: Some(AccessMode::ReadOnly),
+            ..TransactionOptions::default()
+        };
+        let options = match self.engine() {
+            crate::Engine::Postgres => snapshot,
+            // A deferred transaction of SQLite is a snapshot, and has no levels to choose from.
+            crate::Engine::Sqlite => TransactionOptions::default(),
+        };
+        let transaction = self.database().begin_with_options(options).await?;
+        let report = verify(&transaction, self.clock()).await;
+        transaction.rollback().await?;
+        report
+    }
+}
+
+async fn verify(transaction: &DatabaseTransaction, clock: &Clock) -> Result<VerifyReport, StoreError> {
+    let (organizations, mut found) = lots::check(transaction, clock).await?;
+    found.extend(checks::check(transaction).await?);
+    Ok(VerifyReport { organizations, checks: found })
+}

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Installs what the tests need besides Rust, where it is missing: the server programs of PostgreSQL and of Redis.
+#
+# Only the programs are wanted. The tests start throwaway servers of their own (tests/src/postgres.rs), so no system
+# service is started and no system cluster is made. Without apt-get, or without the right to use it, it says what to
+# install by hand.
+#
+# cargo-nextest is used where it is installed and not installed here: `make test` does without.
+
+set -euo pipefail
+
+have_postgres() {
+    [ -n "${MULTICREDIT_TEST_POSTGRES_BIN:-}" ] || command -v initdb >/dev/null \
+        || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null
+}
+
+have_redis() {
+    command -v redis-server >/dev/null
+}
+
+missing=()
+have_postgres || missing+=(postgresql)
+have_redis || missing+=(redis-server)
+[ "${#missing[@]}" -gt 0 ] || exit 0
+
+if [ "$(id -u)" -eq 0 ]; then
+    as_root=(env)
+elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+    as_root=(sudo -n env)
+else
+    as_root=()
+fi
+
+if [ "${#as_root[@]}" -eq 0 ] || ! command -v apt-get >/dev/null; then
+    {
+        echo "The tests need programs that are not installed: ${missing[*]}."
+        echo "Install the PostgreSQL server (initdb and postgres, 15 or newer) and redis-server, for example:"
+        echo "    Debian, Ubuntu:  sudo apt-get install postgresql redis-server"
+        echo "    Fedora:          sudo dnf install postgresql-server redis"
+        echo "    macOS:           brew install postgresql redis"
+        echo "A PostgreSQL in an unusual place is found by MULTICREDIT_TEST_POSTGRES_BIN=<the folder of initdb>."
+    } >&2
+    exit 1
+fi
+
+# Debian starts a service as soon as its package is installed, unless this policy says no (101).
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod 755 "$policy"
+fi
+
+install=("${as_root[@]}" DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends)
+echo "Installing ${missing[*]} ..."
+"${as_root[@]}" apt-get update --quiet --quiet
+if ! have_postgres; then
+    # First the package that makes clusters, told not to, then the server.
+    "${install[@]}" postgresql-common
+    echo 'create_main_cluster = false' | "${as_root[@]}" tee -a /etc/postgresql-common/createcluster.conf >/dev/null
+fi
+"${install[@]}" "${missing[@]}"

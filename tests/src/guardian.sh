@@ -1,0 +1,146 @@
+# Owns one throwaway thing of the tests, a directory with or without a server in it, for exactly as long as its
+# standard input stays open. `guardian.rs` runs it and says why it is a shell script in a process of its own.
+#
+# Arguments:
+#   directory fast|durable
+#   postgres fast|durable BIN_DIR PORT...
+#   redis fast|durable PROGRAM PORT...
+# What is durable is on a disk. A server takes the first of the ports on which it starts.
+#
+# Output: one line `ready PORT DIRECTORY` (port 0 where there is no server), or what went wrong.
+
+set -eu
+exec 2>&1
+export LC_ALL=C TZ=UTC
+umask 077
+
+# The end of the input is the one thing that ends it, so that no signal can skip the cleanup. A trap that does nothing
+# rather than `trap ''`: servers would inherit signals that are ignored.
+trap : HUP INT TERM PIPE
+
+# What /dev/shm must have free to be used, in KiB. A run takes some hundreds of MiB.
+memory_min_kib=2097152
+
+# Where to make the directory. In memory, if there is enough and nobody says otherwise: a test makes, syncs and removes
+# many files, which on a slow disk takes ten times as long as everything else that it does.
+parent() {
+    if [ -n "${TMPDIR:-}" ]; then
+        echo "$TMPDIR"
+    elif [ "$durability" = fast ] && [ -w /dev/shm ] &&
+        [ "$(df -Pk /dev/shm | awk 'NR == 2 { print $4 }')" -ge "$memory_min_kib" ]; then
+        echo /dev/shm
+    else
+        echo /tmp
+    fi
+}
+
+kind=$1
+durability=$2
+shift 2
+port=0
+directory=$(mktemp -d "$(parent)/multicredit-test-$kind.XXXXXXXX")
+
+start_directory() {
+    :
+}
+
+stop_directory() {
+    :
+}
+
+start_postgres() {
+    bin=$1
+    shift
+    "$bin/initdb" --pgdata="$directory/data" --username=postgres --auth=trust --encoding=UTF8 --locale=C --no-sync \
+        >>"$directory/log"
+    cat >>"$directory/data/postgresql.conf" <<END
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''    # its path may be too long for a socket; everybody speaks TCP
+max_connections = 200
+shared_buffers = 64MB
+timezone = 'UTC'
+log_timezone = 'UTC'
+END
+    if [ "$durability" = fast ]; then
+        cat >>"$directory/data/postgresql.conf" <<END
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+max_wal_size = 256MB
+END
+    fi
+    for port in "$@"; do
+        "$bin/postgres" -D "$directory/data" -p "$port" </dev/null >>"$directory/log" 2>&1 &
+        server=$!
+        if comes_up '^ready' "$directory/data/postmaster.pid"; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+# At once, as in a crash, for nobody wants the data. The pid file knows better than `$server` if a test restarted it.
+stop_postgres() {
+    pid_file=$directory/data/postmaster.pid
+    if [ -f "$pid_file" ]; then
+        kill -QUIT "$(head -n 1 "$pid_file")"
+    fi
+    wait
+}
+
+start_redis() {
+    program=$1
+    shift
+    for port in "$@"; do
+        "$program" --bind 127.0.0.1 --port "$port" --dir "$directory" --save '' --appendonly no --daemonize no \
+            </dev/null >>"$directory/log" 2>&1 &
+        server=$!
+        if comes_up 'Ready to accept connections' "$directory/log"; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+stop_redis() {
+    kill -KILL "$server"
+    wait
+}
+
+# Waits, a minute at most, until `$server` has written the pattern to the file. That it answers on its port would prove
+# less: a stranger might, who took the port first.
+comes_up() {
+    tries_left=1200
+    while [ "$tries_left" -gt 0 ] && kill -0 "$server" 2>/dev/null; do
+        if grep -q "$1" "$2" 2>/dev/null; then
+            return 0
+        fi
+        sleep 0.05
+        tries_left=$((tries_left - 1))
+    done
+    kill -KILL "$server" 2>/dev/null || :
+    wait "$server" || :
+    return 1
+}
+
+cleanup() {
+    status=$?
+    trap '' HUP INT TERM PIPE
+    set +e
+    "stop_$kind" 2>/dev/null
+    if [ "$status" -ne 0 ] && [ -f "$directory/log" ]; then
+        cat "$directory/log"
+    fi
+    # Again if need be: tests that outlived their supervisor may still be making files in there.
+    for _ in 1 2 3 4 5; do
+        rm -rf "$directory" && break
+        sleep 1
+    done
+    exit "$status"
+}
+trap cleanup EXIT
+
+"start_$kind" "$@"
+echo "ready $port $directory"
+exec >/dev/null 2>&1
+cat

@@ -1,0 +1,23 @@
+//! The harness of the workspace's tests.
+//!
+//! A test of this workspace runs against real databases, on both engines, and never shares one with another test. This
+//! crate makes that cheap enough to be the default: [`both_engines!`] turns one body into a test on each engine, each
+//! with a fresh, migrated [`TestDb`]; the servers beneath are throwaway ones that this crate starts and that end with
+//! the run, whatever becomes of it ([`postgres`], [`redis`]).
+//!
+//! `make test` runs everything under the program `with-servers`, which starts the servers once for all test processes
+//! and names them in environment variables. A plain `cargo test` works as well: a process that finds no such variable
+//! starts servers of its own when it first needs them. Under a plain `cargo nextest run`, where every test is a
+//! process, that costs about a second a test.
+
+mod both_engines;
+mod database;
+pub mod fixtures;
+mod guardian;
+pub mod oracle;
+pub mod postgres;
+pub mod redis;
+pub mod scratch;
+
+pub use both_engines::run;
+pub use database::{Engine, TestDb};
