@@ -29,6 +29,7 @@ mod m20261122_000015_credit_refunds;
 mod m20261122_000016_plans;
 mod m20261122_000017_subscriptions;
 mod m20261122_000018_organization_credits_due;
+mod m20261122_000019_express_path;
 
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000016_plans::Migration),
             Box::new(m20261122_000017_subscriptions::Migration),
             Box::new(m20261122_000018_organization_credits_due::Migration),
+            Box::new(m20261122_000019_express_path::Migration),
         ]
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod auth;
+mod background;
 mod bounded;
 pub mod cli;
 pub mod cloud_event;

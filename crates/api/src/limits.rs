@@ -24,8 +24,9 @@ pub const PAGE_LIMIT_DEFAULT: u32 = 20;
 /// The most items of a page.
 pub const PAGE_LIMIT_MAX: u32 = 100;
 
-/// The longest cursor that is looked at: the longest position (an action's name) in base64, with room.
-pub const CURSOR_MAX_BYTES: usize = 256;
+/// The longest cursor that is looked at: the longest position (a user's id, 200 characters of up to 4 bytes) in base64,
+/// with room.
+pub const CURSOR_MAX_BYTES: usize = 1100;
 
 /// The longest `X-Request-Id` that is taken over from a caller.
 pub const REQUEST_ID_MAX_BYTES: usize = 128;

@@ -38,12 +38,18 @@ pub enum Tag {
     Organizations,
     /// What can be done, and what it costs.
     Actions,
-    /// Credits that are given, and what is left of them.
+    /// Credits that are given or corrected, and what is left of them.
     Grants,
-    /// Spending, one at a time or many at once, and what it would cost.
+    /// Allowances of credits for every period, and who subscribes to them.
+    Plans,
+    /// Spending, one at a time or many at once, what it would cost, and giving it back.
     Consumption,
+    /// Credits set aside for what is known only afterwards.
+    Holds,
     /// What there is, and every movement that led there.
     Ledger,
+    /// Which users belong to which organizations.
+    Members,
     /// Who may call, and what they may do.
     #[oai(rename = "API keys")]
     ApiKeys,

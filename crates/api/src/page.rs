@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use multicredit_domain::{ActionType, ApiKeyId, ConsumptionId, GrantId, OrganizationId, Timestamp};
+use multicredit_domain::{ActionType, ApiKeyId, ConsumptionId, GrantId, HoldId, OrganizationId, Timestamp};
 use multicredit_store::{LedgerPosition, LogPosition, PageRequest};
 use poem_openapi::Object;
 use poem_openapi::registry::MetaSchema;
@@ -56,6 +56,7 @@ ids! {
     OrganizationId = 1;
     GrantId = 2;
     ApiKeyId = 3;
+    HoldId = 7;
 }
 
 impl Position for ActionType {
@@ -97,6 +98,36 @@ impl Position for LedgerPosition {
         let (sequence, created_at) = bytes.split_first_chunk()?;
         let created_at = Timestamp::from_timestamp_micros(i64::from_be_bytes(created_at.try_into().ok()?))?;
         Some(Self { sequence: i64::from_be_bytes(*sequence), created_at })
+    }
+}
+
+/// A place among the members of an organization: the user.
+impl Position for String {
+    const LIST: u8 = 8;
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.as_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        // PostgreSQL takes no text with a NUL, and no user is called so.
+        Self::from_utf8(bytes.to_vec()).ok().filter(|user| !user.contains('\0'))
+    }
+}
+
+/// A place among the organizations of a user, which stand in another order than all organizations do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MembershipPosition(pub OrganizationId);
+
+impl Position for MembershipPosition {
+    const LIST: u8 = 9;
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        self.0.write(bytes);
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        OrganizationId::read(bytes).map(Self)
     }
 }
 
@@ -205,6 +236,7 @@ impl<T: Type + ParseFromJSON + ToJSON + Example> Example for Page<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::UserId;
 
     fn round_trip<P: Position>(position: &P) -> P {
         let cursor = Cursor::parse(&encode(position)).unwrap();
@@ -222,7 +254,13 @@ mod tests {
         assert_eq!(round_trip(&line), line);
         let longest = ActionType::new("a".repeat(ActionType::MAX_CHARS)).unwrap();
         assert_eq!(round_trip(&longest), longest);
-        assert!(encode(&longest).len() <= CURSOR_MAX_BYTES);
+        let organization = MembershipPosition(OrganizationId::new(id));
+        assert_eq!(round_trip(&organization), organization);
+        let user = "\u{1f600}".repeat(UserId::MAX_CHARS);
+        assert_eq!(round_trip(&user), user);
+        for encoded in [encode(&longest), encode(&user)] {
+            assert!(encoded.len() <= CURSOR_MAX_BYTES);
+        }
     }
 
     #[test]
@@ -232,13 +270,17 @@ mod tests {
             assert!(request::<GrantId>(Query(None), cursor).is_err(), "{bytes:?} was accepted");
         };
         let mut good = vec![VERSION, GrantId::LIST];
-        GrantId::new(Uuid::from_u128(7)).write(&mut good);
+        Position::write(&GrantId::new(Uuid::from_u128(7)), &mut good);
         assert!(request::<GrantId>(Query(None), Query(Some(Cursor(good.clone())))).is_ok());
         bad(&[]);
         bad(&good[..good.len() - 1]);
         bad(&[&good[..], &[0]].concat());
         bad(&[&[VERSION + 1], &good[1..]].concat());
         bad(&[&[VERSION, ApiKeyId::LIST], &good[2..]].concat());
+        bad(&[&[VERSION, MembershipPosition::LIST], &good[2..]].concat());
+        for user in [&b"\xff"[..], b"a\0b"] {
+            assert_eq!(String::read(user), None);
+        }
         for text in ["***", "a", "AQ==", &"A".repeat(CURSOR_MAX_BYTES + 1)] {
             assert!(Cursor::parse(text).is_err(), "{text} was accepted");
         }

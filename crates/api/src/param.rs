@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use multicredit_domain::{ActionType, ApiKeyId, ConsumptionId, IdempotencyKey};
+use multicredit_domain::{ActionType, ApiKeyId, ConsumptionId, GrantId, HoldId, IdempotencyKey, PlanCode};
 use poem::{FromRequest, Request, RequestBody};
 use poem_openapi::registry::{MetaParamIn, MetaSchemaRef};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use crate::problem::Problem;
-use crate::wire::{KeyText, Text};
+use crate::wire::{KeyText, Text, UserId};
 
 /// The header that makes a request safe to repeat.
 pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -33,6 +33,22 @@ impl Segment for ApiKeyId {
 
 impl Segment for ConsumptionId {
     const PARAMETER: &'static str = "consumption_id";
+}
+
+impl Segment for GrantId {
+    const PARAMETER: &'static str = "grant_id";
+}
+
+impl Segment for HoldId {
+    const PARAMETER: &'static str = "hold_id";
+}
+
+impl Segment for PlanCode {
+    const PARAMETER: &'static str = "code";
+}
+
+impl Segment for UserId {
+    const PARAMETER: &'static str = "user_id";
 }
 
 /// A parameter of the path. (poem-openapi knows path parameters by this very name.)

@@ -15,10 +15,10 @@ pub const MAX_KEY_CHARS: usize = 255;
 pub const MAX_EVENT_TEXT_CHARS: usize = 1024;
 
 /// How long a request's key is kept, in days.
-pub const REQUEST_RETENTION_DAYS: u32 = 7;
+pub const REQUEST_RETENTION_DAYS: i32 = 7;
 
 /// How long an event's key is kept, in days: past the 35 days that an event may lie in the past.
-pub const EVENT_RETENTION_DAYS: u32 = 40;
+pub const EVENT_RETENTION_DAYS: i32 = 40;
 
 /// The key is empty, too long, or has characters that are not visible ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -70,11 +70,11 @@ impl IdempotencyKey {
         self.digest
     }
 
-    /// How many days it is kept at least.
-    pub const fn retention_days(self) -> u32 {
+    /// How many days after the one on which it is bound it is kept: one more than is promised, whatever the time of day.
+    pub const fn kept_days(self) -> i32 {
         match self.space {
-            KeySpace::Request => REQUEST_RETENTION_DAYS,
-            KeySpace::Event => EVENT_RETENTION_DAYS,
+            KeySpace::Request => REQUEST_RETENTION_DAYS + 1,
+            KeySpace::Event => EVENT_RETENTION_DAYS + 1,
         }
     }
 }

@@ -178,9 +178,7 @@ impl Subscription {
 
     /// Begins the next period, which starts at `start`. Answers its end and what it gives.
     fn begin_period(&mut self, start: Timestamp) -> Option<(Timestamp, Credits)> {
-        if self.current.is_some()
-            && let Some(terms) = self.next_terms.take()
-        {
+        if let Some(terms) = self.next_terms.take() {
             // The new plan's periods are counted from where it begins.
             self.terms = terms;
             self.anchor = start;
@@ -193,31 +191,57 @@ impl Subscription {
         Some((end, self.terms.allowance.checked_add(carry).unwrap_or(self.terms.allowance)))
     }
 
-    /// The id of the lot of the period that starts at `start`: the same whoever settles, in the form of a UUIDv7 of that
-    /// instant.
-    fn period_grant_id(&self, start: Timestamp) -> GrantId {
-        let name = format!("{} {}", self.created_at.timestamp_micros(), start.timestamp_micros());
+    /// The id of the lot of a period, in the form of a UUIDv7 of its start. It follows from the period alone: the same
+    /// whoever settles, and the same when somebody ends the subscription and begins it again, so that no period is
+    /// granted twice.
+    fn period_grant_id(&self, start: Timestamp, end: Timestamp) -> GrantId {
+        let name = format!("{} {} {}", self.terms.code, start.timestamp_micros(), end.timestamp_micros());
         let random = digest(&["period", &self.organization_id.to_string(), &name]).into_bytes();
         let mut tail = [0; 10];
         tail.copy_from_slice(&random[6..]);
         let millis = u64::try_from(start.timestamp_millis()).unwrap_or_default();
         GrantId::new(uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid())
     }
+
+    /// The next period, `[start, end)`, by the terms in force now.
+    fn next_period(&self) -> Option<(Timestamp, Timestamp)> {
+        let end = self.terms.period.after(self.anchor, &self.time_zone, self.next_index + 1)?;
+        Some((self.next_period_start()?, end))
+    }
+
+    /// The id of the lot of the period that a new subscription begins with. Whoever subscribes again may have it already.
+    pub fn first_grant_id(&self) -> Option<GrantId> {
+        self.next_period().map(|(start, end)| self.period_grant_id(start, end))
+    }
+
+    /// Goes on with the period whose lot was granted before.
+    fn resume(&mut self, grant_id: GrantId) {
+        self.current = self.next_period();
+        self.grant_id = Some(grant_id);
+        self.next_index += 1;
+    }
 }
 
 impl Book {
-    /// Subscribes at `at`, which must be settled: the current period's lot is granted at once. Where there is a
-    /// subscription already, the new terms count from the next period on; its anchor cannot be moved.
-    pub fn subscribe(&mut self, new: Subscription, at: Timestamp) -> Result<Subscription, Denial> {
+    /// Subscribes at `at`, which must be settled: the current period's lot is granted at once, unless the book has it from
+    /// an earlier subscription. Where there is a subscription already, the new terms count from the next period on; its
+    /// anchor cannot be moved.
+    pub fn subscribe(&mut self, mut new: Subscription, at: Timestamp) -> Result<Subscription, Denial> {
         if let Some(current) = &mut self.subscription {
             current.next_terms = (new.terms != current.terms).then_some(new.terms);
             return Ok(current.clone());
         }
-        self.check_room_for(new.terms.allowance)?;
         let starts = new.next_period_start().is_some_and(|start| start <= at);
-        self.subscription = Some(new);
-        if starts {
-            self.grant_period(at)?;
+        let granted = new.first_grant_id().filter(|id| starts && self.lot(*id).is_some());
+        if let Some(granted) = granted {
+            new.resume(granted);
+            self.subscription = Some(new);
+        } else {
+            self.check_room_for(new.terms.allowance)?;
+            self.subscription = Some(new);
+            if starts {
+                self.grant_period(at)?;
+            }
         }
         self.mark_settled();
         self.subscription.clone().ok_or_else(|| Corrupt.into())
@@ -242,7 +266,7 @@ impl Book {
         let lot = Lot {
             priority: subscription.terms.priority,
             validity: Validity { effective_at: start, expires_at: Some(end) },
-            ..Lot::of(subscription.period_grant_id(start), credits, GrantSource::Plan, at)
+            ..Lot::of(subscription.period_grant_id(start, end), credits, GrantSource::Plan, at)
         };
         let before = self.account.balance();
         self.account.available = before.available.checked_add(credits).ok_or(Corrupt)?;

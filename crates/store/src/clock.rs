@@ -32,8 +32,13 @@ impl Clock {
 
     /// The instant to decide by, where the database's clock showed `database`, or has none and is this machine.
     pub(crate) fn instant(&self, database: Option<Timestamp>) -> Timestamp {
+        self.manual_instant().or(database).unwrap_or_else(now)
+    }
+
+    /// What a clock shows that is moved by hand; `None` for any other.
+    pub(crate) fn manual_instant(&self) -> Option<Timestamp> {
         let manual = self.manual.as_ref().map(|manual| manual.load(Ordering::SeqCst));
-        manual.and_then(Timestamp::from_timestamp_micros).or(database).unwrap_or_else(now)
+        manual.and_then(Timestamp::from_timestamp_micros)
     }
 }
 

@@ -10,13 +10,16 @@ use sqlx::{PgPool, SqlitePool};
 
 use crate::clock::Clock;
 use crate::config::{Engine, StoreConfig};
-use crate::error::StoreError;
+use crate::error::{Fault, StoreError};
 use crate::ledger::{Answer, ConsumeItem, Ledger};
 use crate::sql::{connect_options_postgres, connect_options_sqlite};
 
 /// How long a pooled connection lives: modest, because after a migration the statements it has prepared may no longer
 /// fit the tables.
 const MAX_LIFETIME: Duration = Duration::from_mins(15);
+
+/// How long to wait before a SQLite file that is busy is opened again.
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// The database, its catalogues and its ledger. Cheap to clone.
 #[derive(Clone)]
@@ -40,8 +43,8 @@ impl Store {
             Engine::Sqlite => open_sqlite(&config).await?,
             Engine::Postgres => open_postgres(&config).await?,
         };
-        let StoreConfig { database_url, clock, .. } = config;
-        let ledger = Ledger::start(engine, database_url, clock.clone());
+        let clock = config.clock.clone();
+        let ledger = Ledger::start(engine, config);
         Ok(Self { inner: Arc::new(Inner { engine, database, ledger, clock }) })
     }
 
@@ -116,8 +119,19 @@ async fn open_sqlite(config: &StoreConfig) -> Result<DatabaseConnection, StoreEr
     {
         std::fs::create_dir_all(folder).map_err(|error| StoreError::Unavailable(error.to_string()))?;
     }
-    let pool: SqlitePool = pool_options(config).connect_with(options).await?;
-    Ok(pool.into())
+    let deadline = tokio::time::Instant::now() + config.acquire_timeout;
+    loop {
+        let connected: Result<SqlitePool, _> = pool_options(config).connect_with(options.clone()).await;
+        match connected {
+            Ok(pool) => return Ok(pool.into()),
+            // The first to open a new file switches it to the write-ahead log; whoever comes at the same time is told
+            // that the file is busy, whatever its busy timeout.
+            Err(error) if Fault::of(&error) == Fault::Contention && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(OPEN_PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 async fn open_postgres(config: &StoreConfig) -> Result<DatabaseConnection, StoreError> {

@@ -13,6 +13,9 @@ pub const ADMIN_KEY_MIN_BYTES: usize = 32;
 /// unknown bits.
 pub const PREFIX_CHARS: usize = 12;
 
+/// The most characters of a key's name: a line of a list.
+pub const KEY_NAME_MAX_CHARS: usize = 100;
+
 /// A new secret: `mc_` and 256 random bits in base64url.
 ///
 /// # Panics

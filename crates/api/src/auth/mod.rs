@@ -9,7 +9,7 @@ pub mod cache;
 mod key;
 pub mod scope;
 
-pub use key::{PREFIX_CHARS, digest, is_acceptable_admin_key, new_secret, prefix};
+pub use key::{KEY_NAME_MAX_CHARS, PREFIX_CHARS, digest, is_acceptable_admin_key, new_secret, prefix};
 
 use std::marker::PhantomData;
 use std::time::Instant;

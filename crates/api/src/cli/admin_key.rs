@@ -46,14 +46,15 @@ pub async fn register(store: &Store, secret: &Secret, name: &str) -> anyhow::Res
     }
 }
 
-/// Makes a key if there is none with which everything can be administered, and answers it: the only time it is seen.
-pub async fn make_first(store: &Store) -> anyhow::Result<Option<Secret>> {
+/// Makes a key if there is none with which everything can be administered, and shows it: the only time it is seen.
+pub async fn make_first(store: &Store, show: impl FnOnce(&Secret) -> anyhow::Result<()>) -> anyhow::Result<()> {
     if store.has_admin_key().await.context("cannot look for an admin key")? {
-        return Ok(None);
+        return Ok(());
     }
     let secret = Secret::from(auth::new_secret());
-    register(store, &secret, FIRST).await?;
-    Ok(Some(secret))
+    // First shown: a key that is registered and was seen by nobody would be the only one, and lost.
+    show(&secret)?;
+    register(store, &secret, FIRST).await
 }
 
 /// Whether the key is registered and opens everything.

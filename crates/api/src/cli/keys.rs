@@ -9,15 +9,12 @@ use super::{Outcome, database, output};
 use crate::auth;
 use crate::config::{CreateKeyArgs, ListKeysArgs, OutputFormat, RevokeKeyArgs, Secret};
 
-/// The most characters of a key's name: a line of a list.
-const NAME_CHARS_MAX: usize = 200;
-
 /// Keys read at a time.
 const PAGE: u32 = 100;
 
 /// Makes a key and prints it.
 pub async fn create(args: CreateKeyArgs) -> anyhow::Result<Outcome> {
-    text::check_name(&args.name, NAME_CHARS_MAX).context("--name")?;
+    text::check_name(&args.name, auth::KEY_NAME_MAX_CHARS).context("--name")?;
     let store = database::open(&args.database).await?;
     let created = make(&store, &args).await;
     store.close().await;

@@ -5,13 +5,11 @@
 //! later; and an organization that looks as if it had been left in between gets it: one of the expected name without
 //! any movement so far. One that has had a movement is somebody's, and gets nothing.
 
+use multicredit_domain::book::DEFAULT_PRIORITY;
 use multicredit_domain::{
     Credits, ExternalId, GrantSource, IdempotencyKey, NewGrant, Organization, OrganizationId, Refusal, TimeZone,
 };
 use multicredit_store::{Conflict, NewOrganization, Store, StoreError};
-
-/// Where a grant stands in the burn order when nobody says; the same as in the API.
-const PRIORITY: i32 = 10;
 
 /// What an organization begins with.
 #[derive(Debug, Clone)]
@@ -67,7 +65,7 @@ async fn grant(store: &Store, organization_id: OrganizationId, opening: &Opening
     let new = NewGrant {
         credits: opening.credits,
         source: opening.source,
-        priority: PRIORITY,
+        priority: DEFAULT_PRIORITY,
         effective_at: None,
         expires_at: None,
         reference: Some(opening.key.to_owned()),

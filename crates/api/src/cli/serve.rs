@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::demo::{self, Demo};
 use super::{Outcome, admin_key, database, output};
 use crate::app::{self, AppSettings, Readiness};
-use crate::config::ServeArgs;
+use crate::background::Sweeper;
+use crate::config::{Secret, ServeArgs};
 use crate::listener::PromptAcceptor;
 use crate::shutdown::{self, StopSignals};
 
@@ -25,19 +26,17 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Outcome> {
         admin_key::check(secret)?;
     }
     let store = database::open(&args.database).await?;
-    let started = start(&args, &store).await;
-    let acceptor = match started {
-        Ok(acceptor) => acceptor,
+    match start(&args, &store).await {
+        Ok((acceptor, signals)) => serve(acceptor, signals, store, Duration::from_millis(args.shutdown_delay_ms)).await,
         Err(error) => {
             store.close().await;
-            return Err(error);
+            Err(error)
         }
-    };
-    serve(acceptor, store, Duration::from_millis(args.shutdown_delay_ms)).await
+    }
 }
 
 /// Makes what must be there before the first request, and says where the server is and how to get in.
-async fn start(args: &ServeArgs, store: &Store) -> anyhow::Result<PromptAcceptor> {
+async fn start(args: &ServeArgs, store: &Store) -> anyhow::Result<(PromptAcceptor, StopSignals)> {
     // Before a key is made: a second server, which finds its port taken, must not leave one behind.
     let acceptor =
         PromptAcceptor::bind(&args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -46,12 +45,18 @@ async fn start(args: &ServeArgs, store: &Store) -> anyhow::Result<PromptAcceptor
     }
     let demo =
         if args.demo { Some(demo::prepare(store, &args.data_dir, args.admin_key.as_ref()).await?) } else { None };
-    // At once, and not into the log: it is shown to whoever started the server, once, and kept nowhere.
-    if let Some(secret) = admin_key::make_first(store).await? {
-        output::print(&format!("admin key, shown only now: {}", secret.expose()))?;
+    if args.admin_key.is_none() {
+        admin_key::make_first(store, show_once).await?;
     }
+    // Before anybody is told: whoever reads that we listen may stop us at once.
+    let signals = StopSignals::listen().context("cannot take signals over")?;
     announce(acceptor.address(), demo.as_ref());
-    Ok(acceptor)
+    Ok((acceptor, signals))
+}
+
+/// Not into the log, which is kept: to whoever started the server.
+fn show_once(secret: &Secret) -> anyhow::Result<()> {
+    output::print(&format!("admin key, shown only now: {}", secret.expose())).context("cannot show the first admin key")
 }
 
 /// Says where the server listens: to the log, and to whoever waits for the line on standard output.
@@ -62,8 +67,12 @@ fn announce(address: SocketAddr, demo: Option<&Demo>) {
     let _ = output::print(format!("listening on http://{address}\n{introduction}").trim_end());
 }
 
-async fn serve(acceptor: PromptAcceptor, store: Store, delay: Duration) -> anyhow::Result<Outcome> {
-    let mut signals = StopSignals::listen().context("cannot take signals over")?;
+async fn serve(
+    acceptor: PromptAcceptor,
+    mut signals: StopSignals,
+    store: Store,
+    delay: Duration,
+) -> anyhow::Result<Outcome> {
     let readiness = Readiness::default();
     let asked_at = OnceCell::new();
     let asked_to_stop = async {
@@ -74,6 +83,7 @@ async fn serve(acceptor: PromptAcceptor, store: Store, delay: Duration) -> anyho
         sleep(delay).await;
     };
     let drain = shutdown::drain_timeout(delay);
+    let sweeper = Sweeper::start(store.clone());
     let endpoint = app::endpoint(store.clone(), AppSettings { readiness: readiness.clone(), ..AppSettings::default() });
     let served = Server::new_with_acceptor(acceptor)
         .http2_max_concurrent_streams(HTTP2_STREAMS_MAX)
@@ -84,7 +94,11 @@ async fn serve(acceptor: PromptAcceptor, store: Store, delay: Duration) -> anyho
     if asked_at.elapsed() >= delay + drain {
         tracing::warn!("requests that had not ended in time were cut off");
     }
-    let closed = timeout_at(asked_at + shutdown::TOTAL, store.close()).await;
+    let closing = async {
+        sweeper.stop().await;
+        store.close().await;
+    };
+    let closed = timeout_at(asked_at + shutdown::TOTAL, closing).await;
     served.context("the server failed")?;
     if closed.is_err() {
         bail!("the database did not take in time what was left to write: nothing of it had been acknowledged");

@@ -175,6 +175,24 @@ fn objects_of_requests_are_closed_and_those_of_answers_are_not() {
 }
 
 #[test]
+fn every_parameter_of_a_path_is_documented_and_named_in_braces() {
+    let document = document();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        assert!(!path.contains(':'), "{path}");
+        let in_path: Vec<&str> =
+            path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}')).collect();
+        for operation in operations.as_object().unwrap().values() {
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let documented: Vec<&str> = parameters
+                .filter(|parameter| parameter["in"] == "path")
+                .map(|parameter| parameter["name"].as_str().unwrap())
+                .collect();
+            assert_eq!(documented, in_path, "{path}");
+        }
+    }
+}
+
+#[test]
 fn parameters_are_described_and_the_key_is_where_it_counts() {
     for operation in stated() {
         let id = operation.operation_id.unwrap();
@@ -184,7 +202,18 @@ fn parameters_are_described_and_the_key_is_where_it_counts() {
         }
         let keys = operation.params.iter().filter(|parameter| parameter.in_type == MetaParamIn::Header);
         let keys: Vec<&str> = keys.map(|parameter| parameter.name.as_str()).collect();
-        let counts = ["consume", "createGrant"].contains(&id);
+        let counts = [
+            "consume",
+            "createGrant",
+            "voidGrant",
+            "createAdjustment",
+            "refundConsumption",
+            "placeHold",
+            "captureHold",
+            "releaseHold",
+            "extendHold",
+        ]
+        .contains(&id);
         assert_eq!(keys, if counts { vec![crate::param::IDEMPOTENCY_KEY] } else { vec![] }, "{id}");
     }
 }

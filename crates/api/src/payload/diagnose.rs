@@ -19,7 +19,7 @@ use crate::problem::{FieldErrors, presentable};
 
 /// Why `T` cannot be read from the value: `None` if it can after all.
 pub fn diagnose<'n, T: Deserialize<'n>>(node: &'n Node) -> Option<FieldErrors> {
-    let fault = T::deserialize(At { node, path: &Path::Root }).err()?;
+    let fault = T::deserialize(At { node, path: &Path::Root }).err()?.at(&Path::Root);
     Some(FieldErrors::one(fault.path.unwrap_or_default(), fault.message))
 }
 
@@ -78,6 +78,10 @@ impl serde::de::Error for Fault {
         Self::invalid_type(unexpected, expected)
     }
 
+    fn invalid_length(_: usize, expected: &dyn Expected) -> Self {
+        Self::says(format!("must be {expected}"))
+    }
+
     fn unknown_field(_: &str, _: &'static [&'static str]) -> Self {
         Self::says("is not a known field")
     }
@@ -119,8 +123,10 @@ struct At<'n, 'p> {
     path: &'p Path<'p>,
 }
 
-impl<'n> At<'n, '_> {
-    fn visit<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Fault> {
+impl<'n> Deserializer<'n> for At<'n, '_> {
+    type Error = Fault;
+
+    fn deserialize_any<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.node {
             Node::Null => visitor.visit_unit(),
             Node::Bool(value) => visitor.visit_bool(*value),
@@ -132,32 +138,23 @@ impl<'n> At<'n, '_> {
             Node::Object(fields) => visitor.visit_map(Fields { rest: fields.iter(), current: None, path: self.path }),
         }
     }
-}
-
-impl<'n> Deserializer<'n> for At<'n, '_> {
-    type Error = Fault;
-
-    fn deserialize_any<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Fault> {
-        self.visit(visitor).map_err(|fault| fault.at(self.path))
-    }
 
     fn deserialize_option<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.node {
             Node::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
-        .map_err(|fault| fault.at(self.path))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'n>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_newtype_struct(self).map_err(|fault| fault.at(self.path))
+        visitor.visit_newtype_struct(self)
     }
 
     /// As [`object`](super::object) reads: an object, and not an array of its fields' values.
     fn deserialize_map<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.node {
             Node::Object(_) => self.deserialize_any(visitor),
-            _ => Err(Fault::invalid_type(Unexpected::Other("no object"), &visitor).at(self.path)),
+            _ => Err(Fault::invalid_type(Unexpected::Other("no object"), &visitor)),
         }
     }
 
@@ -182,7 +179,7 @@ impl<'n> SeqAccess<'n> for Items<'n, '_> {
         let Some(node) = self.rest.next() else { return Ok(None) };
         let path = Path::Index(self.path, self.index);
         self.index += 1;
-        seed.deserialize(At { node, path: &path }).map(Some)
+        seed.deserialize(At { node, path: &path }).map(Some).map_err(|fault| fault.at(&path))
     }
 }
 
@@ -205,6 +202,7 @@ impl<'n> MapAccess<'n> for Fields<'n, '_> {
 
     fn next_value_seed<S: DeserializeSeed<'n>>(&mut self, seed: S) -> Result<S::Value, Fault> {
         let Some((name, node)) = self.current else { return Err(Fault::custom("a value without a name")) };
-        seed.deserialize(At { node, path: &Path::Field(self.path, name) })
+        let path = Path::Field(self.path, name);
+        seed.deserialize(At { node, path: &path }).map_err(|fault| fault.at(&path))
     }
 }

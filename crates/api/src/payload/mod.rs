@@ -11,7 +11,7 @@ mod node;
 mod response;
 
 pub use node::Node;
-pub use response::{Created, CreatedOnce, NoContent};
+pub use response::{Created, CreatedOnce, DoneOnce, NoContent};
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -29,6 +29,16 @@ pub struct CreatedOnce<T> {
     pub replayed: bool,
 }
 
+/// It is done, once for its idempotency key: status 200, and `Idempotent-Replayed: true` where this is not the first time
+/// that it is said.
+#[derive(Debug)]
+pub struct DoneOnce<T> {
+    /// What there is now.
+    pub value: T,
+    /// Whether it was done by an earlier request with the same key.
+    pub replayed: bool,
+}
+
 /// It is done, and there is nothing to say: status 204.
 #[derive(Debug)]
 pub struct NoContent;
@@ -45,10 +55,29 @@ fn write(status: StatusCode, value: &impl Serialize) -> Response {
     }
 }
 
+fn write_once(status: StatusCode, value: &impl Serialize, replayed: bool) -> Response {
+    let mut response = write(status, value);
+    if replayed {
+        response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
 fn documented<T: Type>(status: StatusCode, description: &'static str, headers: Vec<MetaHeader>) -> MetaResponses {
     let content = vec![MetaMediaType { content_type: JSON, schema: T::schema_ref() }];
     let status = Some(status.as_u16());
     MetaResponses { responses: vec![MetaResponse { description, status, status_range: None, content, headers }] }
+}
+
+fn documented_once<T: Type>(status: StatusCode, description: &'static str) -> MetaResponses {
+    let replayed = MetaHeader {
+        name: "IDEMPOTENT-REPLAYED".to_owned(),
+        description: Some("`true` where this is the answer to an earlier request with the same key.".to_owned()),
+        required: false,
+        deprecated: false,
+        schema: bool::schema_ref(),
+    };
+    documented::<T>(status, description, vec![replayed])
 }
 
 impl<T: Serialize + Send> IntoResponse for Json<T> {
@@ -85,24 +114,29 @@ impl<T: Documented> ApiResponse for Created<T> {
 
 impl<T: Serialize + Send> IntoResponse for CreatedOnce<T> {
     fn into_response(self) -> Response {
-        let mut response = write(StatusCode::CREATED, &self.value);
-        if self.replayed {
-            response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
-        }
-        response
+        write_once(StatusCode::CREATED, &self.value, self.replayed)
     }
 }
 
 impl<T: Documented> ApiResponse for CreatedOnce<T> {
     fn meta() -> MetaResponses {
-        let replayed = MetaHeader {
-            name: "IDEMPOTENT-REPLAYED".to_owned(),
-            description: Some("`true` where this is the answer to an earlier request with the same key.".to_owned()),
-            required: false,
-            deprecated: false,
-            schema: bool::schema_ref(),
-        };
-        documented::<T>(StatusCode::CREATED, "Made, once for its idempotency key.", vec![replayed])
+        documented_once::<T>(StatusCode::CREATED, "Made, once for its idempotency key.")
+    }
+
+    fn register(registry: &mut Registry) {
+        register::<T>(registry);
+    }
+}
+
+impl<T: Serialize + Send> IntoResponse for DoneOnce<T> {
+    fn into_response(self) -> Response {
+        write_once(StatusCode::OK, &self.value, self.replayed)
+    }
+}
+
+impl<T: Documented> ApiResponse for DoneOnce<T> {
+    fn meta() -> MetaResponses {
+        documented_once::<T>(StatusCode::OK, "Done, once for its idempotency key.")
     }
 
     fn register(registry: &mut Registry) {

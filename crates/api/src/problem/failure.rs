@@ -56,9 +56,9 @@ sets! {
     Quoting = [NotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType];
     /// A write to a catalogue.
     Writing = [NotFound, RequestTimeout, ExternalIdTaken, PayloadTooLarge, UnsupportedMediaType];
-    /// The end of an API key.
+    /// The end of an API key, or of a membership.
     Revoking = [NotFound];
-    /// Credits are given.
+    /// Credits are given, given back, or taken back.
     Granting = [
         NotFound, RequestTimeout, OrganizationClosed, PayloadTooLarge, UnsupportedMediaType, IdempotencyMismatch,
         TooManyRequests
@@ -68,6 +68,27 @@ sets! {
         InsufficientCredits, NotFound, RequestTimeout, OrganizationClosed, PayloadTooLarge, UnsupportedMediaType,
         IdempotencyMismatch, OrganizationFrozen, TooManyRequests
     ];
+    /// A balance is corrected.
+    Adjusting = [
+        InsufficientCredits, NotFound, RequestTimeout, OrganizationClosed, PayloadTooLarge, UnsupportedMediaType,
+        IdempotencyMismatch, TooManyRequests
+    ];
+    /// Credits that were set aside are spent.
+    Capturing = [
+        InsufficientCredits, NotFound, RequestTimeout, HoldFinalized, HoldExpired, PayloadTooLarge,
+        UnsupportedMediaType, IdempotencyMismatch, OrganizationFrozen, TooManyRequests
+    ];
+    /// A hold is given up, or lasts longer.
+    Holding = [
+        NotFound, RequestTimeout, HoldFinalized, HoldExpired, PayloadTooLarge, UnsupportedMediaType,
+        IdempotencyMismatch, TooManyRequests
+    ];
+    /// A subscription begins or changes.
+    Subscribing = [
+        NotFound, RequestTimeout, OrganizationClosed, PayloadTooLarge, UnsupportedMediaType, TooManyRequests
+    ];
+    /// A subscription ends.
+    Unsubscribing = [NotFound, OrganizationClosed, TooManyRequests];
     /// Many things in one body, each with a result of its own.
     Batching = [RequestTimeout, PayloadTooLarge, UnsupportedMediaType];
 }
@@ -103,10 +124,12 @@ fn response(status: u16) -> MetaResponse {
         403 => ("The API key lacks the scope, or is bound to an organization.", None),
         404 => ("There is no such thing, or the API key may not know of it.", None),
         408 => ("The body did not arrive in time.", None),
-        409 => {
-            ("It conflicts with what there is: an `external_id` that is taken, an organization that is closed.", None)
-        }
-        410 => ("Its time is over.", None),
+        409 => (
+            "It conflicts with what there is: an `external_id` that is taken, a hold that has ended, a consumption of \
+             which less is left to refund, an organization that is closed.",
+            None,
+        ),
+        410 => ("The hold has expired.", None),
         413 => ("The body is larger than 1 MiB.", None),
         415 => ("The body is of another media type.", None),
         422 => ("The idempotency key was used for a different request.", None),

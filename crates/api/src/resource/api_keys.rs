@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use super::example;
-use crate::auth::{self, Auth, Tenant, scope};
+use crate::auth::{self, Auth, KEY_NAME_MAX_CHARS, Tenant, scope};
 use crate::openapi::Tag;
 use crate::page::{self, Cursor, Limit, Page};
 use crate::param::{Path, Query};
@@ -18,16 +18,13 @@ use crate::payload::{Created, Json, NoContent};
 use crate::problem::{Code, Failure, Problem, failures};
 use crate::wire::{Line, Wire};
 
-/// The longest name.
-const NAME_MAX_CHARS: usize = 100;
-
 /// A key to make.
 #[derive(Debug, Deserialize, Serialize, Object)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 #[oai(rename = "NewApiKey", example, skip_serializing_if_is_none)]
 struct NewKey {
     /// What people call it.
-    name: Wire<Line<NAME_MAX_CHARS>>,
+    name: Wire<Line<KEY_NAME_MAX_CHARS>>,
     /// What it may do; at least one, each once.
     #[serde(deserialize_with = "some_scopes")]
     #[oai(validator(min_items = "1", max_items = "4", unique_items))]

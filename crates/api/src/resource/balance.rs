@@ -54,7 +54,7 @@ struct Balance {
     available: Wire<Credits>,
     /// What is set aside.
     held: Wire<Credits>,
-    /// What expires next, or `null` if nothing does.
+    /// What expires next, or `null` if nothing does, or the balance is one of the past.
     #[oai(nullable)]
     expiring_next: Option<Expiring>,
     /// The number of the last movement in it; 0 before the first.
@@ -97,24 +97,31 @@ impl Example for Balance {
 /// The operations.
 pub struct Api;
 
-#[OpenApi(prefix_path = "/v1/organizations/:organization_id", tag = "Tag::Ledger")]
+#[OpenApi(prefix_path = "/v1", tag = "Tag::Ledger")]
 impl Api {
     /// Read the balance
     ///
-    /// Exact at `as_of`: credits that have expired by then are gone from it, those that have started are in it.
+    /// Exact at `as_of`: credits that have expired by then are gone from it, those that have started are in it. With `at`
+    /// it is the balance of that instant, as it was answered then; an instant in the future is 400.
     ///
     /// Scope: `read`.
-    #[oai(path = "/balance", method = "get", operation_id = "getBalance")]
+    #[oai(path = "/organizations/:organization_id/balance", method = "get", operation_id = "getBalance")]
     async fn get(
         &self,
         auth: Auth<scope::Read>,
         /// The organization.
         organization_id: Path<Tenant>,
+        /// The instant whose balance is wanted; not in the future. Left out, it is now.
+        at: Query<Timestamp>,
         /// Goes past every cache. Balances are read from the database in any case at present.
         #[oai(name = "fresh")]
         _fresh: Query<Flag>,
     ) -> Result<Json<Balance>, Failure<failures::Reading>> {
         let id = auth.organization(organization_id.0)?;
-        Ok(Json(auth.store().balance(id).await?.into()))
+        let view = match at.0 {
+            Some(at) => auth.store().balance_at(id, at).await?,
+            None => auth.store().balance(id).await?,
+        };
+        Ok(Json(view.into()))
     }
 }

@@ -66,7 +66,7 @@ impl Example for ConsumeBody {
 
 /// Credits that were spent.
 #[derive(Debug, Serialize, Object)]
-#[oai(rename = "Consumption", example)]
+#[oai(rename = "Consumption", example, skip_serializing_if_is_none)]
 pub struct SpentBody {
     id: Wire<Uuid>,
     organization_id: Wire<Uuid>,
@@ -74,6 +74,9 @@ pub struct SpentBody {
     action: Wire<ActionType>,
     /// How often, or how much.
     quantity: Wire<Quantity>,
+    /// The hold that it was captured from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold_id: Option<Wire<Uuid>>,
     /// What it cost.
     consumed: Wire<Credits>,
     /// What could be spent right after it.
@@ -96,6 +99,7 @@ impl TryFrom<Consumption> for SpentBody {
             organization_id: Wire(consumption.organization_id.uuid()),
             action: Wire(consumption.request.action),
             quantity: Wire(consumption.request.quantity),
+            hold_id: consumption.hold_id.map(|id| Wire(id.uuid())),
             consumed: Wire(consumption.consumed),
             available: Wire(available),
             sequence,
@@ -111,6 +115,7 @@ impl Example for SpentBody {
             organization_id: Wire(example::ORGANIZATION_ID.uuid()),
             action: example::text("ai_tokens"),
             quantity: example::quantity(4818),
+            hold_id: None,
             consumed: Wire(example::credits(5, 0)),
             available: Wire(example::credits(9_995, 500)),
             sequence: 2,
@@ -122,7 +127,7 @@ impl Example for SpentBody {
 /// The operations.
 pub struct Api;
 
-#[OpenApi(prefix_path = "/v1/organizations/:organization_id", tag = "Tag::Consumption")]
+#[OpenApi(prefix_path = "/v1", tag = "Tag::Consumption")]
 impl Api {
     /// Consume credits
     ///
@@ -132,7 +137,7 @@ impl Api {
     /// 9007199254740991 is 400 `out_of_range`. After 503 `outcome_unknown` the same key is safe to send again.
     ///
     /// Scope: `consume`.
-    #[oai(path = "/consume", method = "post", operation_id = "consume")]
+    #[oai(path = "/organizations/:organization_id/consume", method = "post", operation_id = "consume")]
     async fn consume(
         &self,
         auth: Auth<scope::Consume>,

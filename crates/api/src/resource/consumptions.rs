@@ -112,14 +112,14 @@ impl Example for Record {
 /// The operations.
 pub struct Api;
 
-#[OpenApi(prefix_path = "/v1/organizations/:organization_id", tag = "Tag::Consumption")]
+#[OpenApi(prefix_path = "/v1", tag = "Tag::Consumption")]
 impl Api {
     /// List consumptions
     ///
     /// Newest first, refused attempts included.
     ///
     /// Scope: `read`.
-    #[oai(path = "/consumptions", method = "get", operation_id = "listConsumptions")]
+    #[oai(path = "/organizations/:organization_id/consumptions", method = "get", operation_id = "listConsumptions")]
     #[expect(clippy::too_many_arguments, reason = "one for each parameter that the operation documents")]
     async fn list(
         &self,
@@ -159,7 +159,11 @@ impl Api {
     /// Also the way to find out what became of a request that was answered with 503 `outcome_unknown`.
     ///
     /// Scope: `read`.
-    #[oai(path = "/consumptions/:consumption_id", method = "get", operation_id = "getConsumption")]
+    #[oai(
+        path = "/organizations/:organization_id/consumptions/:consumption_id",
+        method = "get",
+        operation_id = "getConsumption"
+    )]
     async fn get(
         &self,
         auth: Auth<scope::Read>,

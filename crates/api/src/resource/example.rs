@@ -14,6 +14,15 @@ pub const GRANT_ID: Uuid = id(0x0199_a3d2_9e14_7c63_b7d5_2a6e_8f01_4c39);
 /// A consumption.
 pub const CONSUMPTION_ID: Uuid = id(0x0199_a3d4_51a8_7f2b_9c0e_7d4b_3a52_6e18);
 
+/// A hold.
+pub const HOLD_ID: Uuid = id(0x0199_a3d3_c2f6_7a1d_8e35_4b90_6d7c_f182);
+
+/// A refund.
+pub const REFUND_ID: Uuid = id(0x0199_a3d5_7e03_7d48_b6a9_1c5f_82e4_3097);
+
+/// An adjustment.
+pub const ADJUSTMENT_ID: Uuid = id(0x0199_a3d5_e9b2_7c06_93fd_6a28_0b5e_47d1);
+
 /// An API key.
 pub const API_KEY_ID: Uuid = id(0x0199_a3d1_0b77_7a90_a2f4_6c1d_5e83_9b40);
 

@@ -5,17 +5,18 @@ use multicredit_domain::{Credits, GrantId, GrantSource, GrantState, Organization
 use poem_openapi::registry::MetaSchema;
 use poem_openapi::types::Example;
 use poem_openapi::{Object, OpenApi};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::example;
+use super::no_fields::NoFields;
 use crate::auth::{Auth, Tenant, scope};
 use crate::openapi::Tag;
 use crate::page::{self, Cursor, Limit, Page};
 use crate::param::{KeyHeader, Path, Query};
-use crate::payload::{CreatedOnce, Json};
+use crate::payload::{CreatedOnce, DoneOnce, Json};
 use crate::problem::{Failure, failures};
-use crate::wire::{Line, Reason, Text, Wire, not_one_of, one_of};
+use crate::wire::{Line, Reason, Text, Wire, not_one_of, one_of, some_credits};
 
 /// The longest reference.
 const REFERENCE_MAX_CHARS: usize = 200;
@@ -72,16 +73,9 @@ struct NewGrant {
     reference: Option<Wire<Line<REFERENCE_MAX_CHARS>>>,
 }
 
-const fn priority() -> i32 {
+/// The priority where nothing is said.
+pub const fn priority() -> i32 {
     DEFAULT_PRIORITY
-}
-
-fn some_credits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Wire<Credits>, D::Error> {
-    let credits = Wire::<Credits>::deserialize(deserializer)?;
-    if credits.0.is_zero() {
-        return Err(serde::de::Error::custom("must be more than 0 for at least one credit type"));
-    }
-    Ok(credits)
 }
 
 impl From<NewGrant> for multicredit_domain::NewGrant {
@@ -183,7 +177,7 @@ impl Example for Grant {
 /// The operations.
 pub struct Api;
 
-#[OpenApi(prefix_path = "/v1/organizations/:organization_id", tag = "Tag::Grants")]
+#[OpenApi(prefix_path = "/v1", tag = "Tag::Grants")]
 impl Api {
     /// Grant credits
     ///
@@ -192,7 +186,7 @@ impl Api {
     /// credits, a closed one does not: 409 `organization_closed`.
     ///
     /// Scope: `credit`.
-    #[oai(path = "/grants", method = "post", operation_id = "createGrant")]
+    #[oai(path = "/organizations/:organization_id/grants", method = "post", operation_id = "createGrant")]
     async fn create(
         &self,
         auth: Auth<scope::Credit>,
@@ -213,7 +207,7 @@ impl Api {
     /// Newest first, each with what is left of it now.
     ///
     /// Scope: `read`.
-    #[oai(path = "/grants", method = "get", operation_id = "listGrants")]
+    #[oai(path = "/organizations/:organization_id/grants", method = "get", operation_id = "listGrants")]
     async fn list(
         &self,
         auth: Auth<scope::Read>,
@@ -227,5 +221,29 @@ impl Api {
         let id = auth.organization(organization_id.0)?;
         let found = auth.store().grants(id, page::request::<GrantId>(limit, cursor)?).await?;
         Ok(Json(Page::of(found, |grant| Grant::of(id, grant))))
+    }
+
+    /// Void a grant
+    ///
+    /// Takes back what is left of it; what was spent of it stays spent, and what open holds have set aside of it stays
+    /// held. To void it again, or one that has ended, changes nothing. The body may be left out.
+    ///
+    /// Scope: `credit`.
+    #[oai(path = "/organizations/:organization_id/grants/:grant_id/void", method = "post", operation_id = "voidGrant")]
+    async fn void(
+        &self,
+        auth: Auth<scope::Credit>,
+        /// The organization.
+        organization_id: Path<Tenant>,
+        /// The grant.
+        grant_id: Path<GrantId>,
+        /// Makes the request safe to repeat.
+        #[oai(name = "Idempotency-Key")]
+        key: KeyHeader,
+        _body: Json<NoFields>,
+    ) -> Result<DoneOnce<Grant>, Failure<failures::Granting>> {
+        let id = auth.organization(organization_id.0)?;
+        let answer = auth.store().void_grant(id, grant_id.0, key.0).await?;
+        Ok(DoneOnce { value: Grant::of(id, answer.value), replayed: answer.replayed })
     }
 }

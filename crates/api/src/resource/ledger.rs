@@ -47,7 +47,7 @@ struct Line {
     change: BalanceChange,
     /// The balance after it.
     balance_after: BalanceAfter,
-    /// The grant or consumption that it is about.
+    /// The grant, hold or consumption that it is about; of an adjustment, its id.
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<Wire<Uuid>>,
     /// Its instant, which never decreases with the number.
@@ -88,7 +88,7 @@ impl Example for Line {
 /// The operations.
 pub struct Api;
 
-#[OpenApi(prefix_path = "/v1/organizations/:organization_id", tag = "Tag::Ledger")]
+#[OpenApi(prefix_path = "/v1", tag = "Tag::Ledger")]
 impl Api {
     /// List movements
     ///
@@ -96,7 +96,7 @@ impl Api {
     /// change nothing and are not in it.
     ///
     /// Scope: `read`.
-    #[oai(path = "/ledger", method = "get", operation_id = "listMovements")]
+    #[oai(path = "/organizations/:organization_id/ledger", method = "get", operation_id = "listMovements")]
     async fn list(
         &self,
         auth: Auth<scope::Read>,

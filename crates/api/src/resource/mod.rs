@@ -5,6 +5,7 @@
 //! a valid key learns nothing else about the request.
 
 mod actions;
+mod adjustments;
 mod api_keys;
 mod balance;
 mod batch;
@@ -14,10 +15,17 @@ mod events;
 pub mod example;
 mod grants;
 mod health;
+mod holds;
 mod ledger;
+mod members;
+mod no_fields;
 mod organizations;
+mod plans;
 mod quote;
+mod refunds;
 mod results;
+mod subscription;
+mod users;
 
 use multicredit_domain::OrganizationId;
 use poem_openapi::OpenApi;
@@ -33,9 +41,10 @@ pub fn api() -> Secured<impl OpenApi> {
 
 fn operations() -> impl OpenApi {
     (
-        (organizations::Api, actions::Api, grants::Api, balance::Api, ledger::Api),
-        (consume::Api, quote::Api, batch::Api, events::Api, consumptions::Api),
-        (api_keys::Api, health::Api),
+        (organizations::Api, actions::Api, balance::Api, ledger::Api),
+        (grants::Api, adjustments::Api, plans::Api, subscription::Api),
+        (consume::Api, quote::Api, batch::Api, events::Api, consumptions::Api, refunds::Api, holds::Api),
+        (members::Api, users::Api, api_keys::Api, health::Api),
     )
 }
 

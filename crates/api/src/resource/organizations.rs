@@ -69,13 +69,13 @@ impl Example for Update {
 
 /// An organization.
 #[derive(Debug, Serialize, Object)]
-#[oai(example, skip_serializing_if_is_none)]
+#[oai(example)]
 struct Organization {
     id: Wire<Uuid>,
     /// What people call it.
     name: String,
-    /// What the customer's own system calls it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What the customer's own system calls it, or `null`.
+    #[oai(nullable)]
     external_id: Option<Wire<ExternalId>>,
     /// Where its days and months begin.
     time_zone: Wire<TimeZone>,

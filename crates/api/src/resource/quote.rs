@@ -59,7 +59,7 @@ impl Example for QuoteBody {
 /// The operations.
 pub struct Api;
 
-#[OpenApi(prefix_path = "/v1/organizations/:organization_id", tag = "Tag::Consumption")]
+#[OpenApi(prefix_path = "/v1", tag = "Tag::Consumption")]
 impl Api {
     /// Quote a consumption
     ///
@@ -67,7 +67,7 @@ impl Api {
     /// nothing is set aside. An unknown or inactive action is 404 `unknown_action`.
     ///
     /// Scope: `read`.
-    #[oai(path = "/quote", method = "post", operation_id = "quote")]
+    #[oai(path = "/organizations/:organization_id/quote", method = "post", operation_id = "quote")]
     async fn quote(
         &self,
         auth: Auth<scope::Read>,

@@ -12,10 +12,15 @@ mod names;
 mod number;
 mod text;
 mod time;
+mod ttl;
+mod user;
 
+pub use credits::{some_change, some_credits};
 pub use names::{not_one_of, one_of};
 pub use number::bounds;
 pub use text::{KeyText, Line, Reason, Text};
+pub use ttl::TtlSeconds;
+pub use user::UserId;
 
 use std::borrow::Cow;
 

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use multicredit_domain::{GrantSource, GrantState, MovementKind, OrganizationStatus};
-use multicredit_store::Scope;
+use multicredit_domain::plan::PlanPeriod;
+use multicredit_domain::{GrantSource, GrantState, HoldState, MovementKind, OrganizationStatus};
+use multicredit_store::{MemberRole, Scope};
 use poem_openapi::registry::MetaSchema;
 use serde::Serializer;
 
@@ -57,9 +58,15 @@ names! {
     GrantState, "GrantState",
         "`pending` starts later, `active` can be spent, `exhausted` has nothing left, `expired` ended with something \
          left, `voided` was taken back.";
+    HoldState, "HoldStatus",
+        "`open` sets credits aside, `captured` was spent, wholly or in part, `released` was given up, `expired` was given \
+         up by time.";
     MovementKind, "MovementKind", "What a movement was.";
+    PlanPeriod, "PlanInterval", "How long a period is, by the calendar of the organization's time zone.";
+    MemberRole, "MemberRole", "What a member may do in the customer's own system; it limits nothing here.";
     Scope, "Scope",
-        "`read`: every GET and quotes. `consume`: consume, batch, events. `credit`: grants. `admin`: everything.";
+        "`read`: every GET and quotes. `consume`: consume, batch, events, holds. `credit`: grants, adjustments, refunds, \
+         subscriptions. `admin`: everything.";
 }
 
 #[cfg(test)]

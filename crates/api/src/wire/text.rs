@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use multicredit_domain::text::check_name;
-use multicredit_domain::{ActionType, Actor, ExternalId, IdempotencyKey, TimeZone, idempotency};
+use multicredit_domain::{ActionType, Actor, ExternalId, IdempotencyKey, PlanCode, TimeZone, idempotency};
 use poem_openapi::registry::MetaSchema;
 use serde::de::Visitor;
 use serde::{Deserializer, Serializer};
@@ -98,6 +98,10 @@ domain_texts! {
     ActionType, "ActionType", MetaSchema {
         pattern: Some("^[A-Za-z0-9._:/-]+$".to_owned()),
         ..bounded(Self::MAX_CHARS, "What an action is called.", "ai_chat")
+    };
+    PlanCode, "PlanCode", MetaSchema {
+        pattern: Some("^[A-Za-z0-9._:-]+$".to_owned()),
+        ..bounded(Self::MAX_CHARS, "What a plan is called.", "pro-monthly")
     };
     ExternalId, "ExternalId", MetaSchema {
         pattern: Some(NO_CONTROL_CHARACTERS.to_owned()),
@@ -199,6 +203,7 @@ mod tests {
     fn control_characters_are_refused_everywhere() {
         for bad in [r#""a\u0000b""#, r#""a\u0007b""#, r#""a\nb""#, r#""\u0085""#] {
             assert!(!accepts::<ActionType>(bad), "action {bad}");
+            assert!(!accepts::<PlanCode>(bad), "plan {bad}");
             assert!(!accepts::<ExternalId>(bad), "external id {bad}");
             assert!(!accepts::<Actor>(bad), "actor {bad}");
             assert!(!accepts::<Line<10>>(bad), "line {bad}");

@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 use multicredit_domain::consume::Outcome;
-use multicredit_domain::refund::Refundable;
 use multicredit_domain::{
-    Account, ActionType, Book, Consumption, ConsumptionId, Draw, Grant, GrantId, Hold, HoldId, KeyBinding, Lot,
-    Movement, OrganizationId, OrganizationStatus, Pages, Price, Refund, Refusal, Subscription, Timestamp,
+    Account, ActionType, Book, Consumption, Draw, Grant, GrantId, Hold, HoldId, KeyBinding, Lot, Movement,
+    OrganizationId, OrganizationStatus, Pages, Price, Refund, Refusal, Subscription, Timestamp,
 };
 use uuid::Uuid;
 
+use super::refundable::Refundables;
 use super::{Answer, Reply, Request, Task};
 use crate::error::StoreError;
 
@@ -31,8 +31,8 @@ pub(crate) struct Facts {
     pub(crate) pages: HashMap<OrganizationId, Pages>,
     /// What callers named the grants among the lots.
     pub(crate) references: HashMap<GrantId, String>,
-    /// Consumptions that the batch refunds. `None`: it was refused, so there is nothing to give back.
-    pub(crate) refundables: HashMap<ConsumptionId, Option<Refundable>>,
+    /// Consumptions that the batch refunds.
+    pub(crate) refundables: Refundables,
     /// All prices of the actions that the batch names.
     pub(crate) prices: HashMap<ActionType, Vec<Price>>,
     /// Keys of the batch that are bound already.
@@ -87,7 +87,11 @@ pub(crate) fn needs_pages(
     accounts: &BTreeMap<OrganizationId, Account>,
     clock: Timestamp,
 ) -> Vec<OrganizationId> {
-    let spends_only = |task: &Task| matches!(task.request, Request::Consume(_) | Request::SetStatus(_));
+    let spends_only = |task: &Task| match task.request {
+        Request::Consume(_) => true,
+        Request::SetStatus(status) => status != OrganizationStatus::Closed,
+        _ => false,
+    };
     let asked: std::collections::HashSet<_> =
         tasks.iter().filter(|task| !spends_only(task)).map(|task| task.organization_id).collect();
     let needs = |account: &&Account| asked.contains(&account.organization_id) || account.is_due(account.instant(clock));
@@ -122,7 +126,7 @@ pub(super) struct Desk {
 pub(super) struct Shared {
     pub(super) prices: HashMap<ActionType, Vec<Price>>,
     pub(super) references: HashMap<GrantId, String>,
-    pub(super) refundables: HashMap<ConsumptionId, Option<Refundable>>,
+    pub(super) refundables: Refundables,
     pub(super) effects: Effects,
 }
 

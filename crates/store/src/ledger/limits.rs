@@ -26,9 +26,19 @@ pub(crate) const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long SQLite waits for another process that writes (`import` beside `serve`).
 pub(crate) const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long one attempt at a batch may take on our side. A black-holed connection never answers, and no timeout of the
-/// server reaches us then. Above every timeout of the server's, which explain themselves better.
-pub(crate) const ATTEMPT_DEADLINE: Duration = Duration::from_secs(20);
+/// How long the server works on one statement of the ledger, in milliseconds as a setting. A batch takes a few; callers
+/// are told after [`RETRY_DEADLINE`] at the latest, and no statement should outlive them.
+pub(crate) const LEDGER_STATEMENT_TIMEOUT_MS: &str = "3000";
+
+/// How long one attempt at a batch may take on our side, on PostgreSQL. A black-holed connection never answers, and no
+/// timeout of the server reaches us then. Above the timeouts of the server, which explain themselves better.
+pub(crate) const ATTEMPT_DEADLINE: Duration = Duration::from_secs(4);
+
+/// The same on SQLite, where nothing can be black-holed, but another process may write for a while.
+pub(crate) const ATTEMPT_DEADLINE_SQLITE: Duration = Duration::from_secs(20);
+
+/// How long to wait for the server to end the process behind a lost connection.
+pub(crate) const END_BACKEND_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a batch is tried again after failures that may pass, before its callers are told to come back.
 pub(crate) const RETRY_DEADLINE: Duration = Duration::from_secs(3);

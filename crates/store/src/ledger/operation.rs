@@ -2,8 +2,8 @@
 
 use multicredit_domain::consume::{self, Outcome, Spent};
 use multicredit_domain::{
-    Consume, Consumption, ConsumptionId, Credits, Denial, Grant, GrantId, Hold, HoldId, Price, Quantity, RefundId,
-    Refusal, Subscription, Timestamp,
+    Consume, Consumption, ConsumptionId, Credits, Denial, Grant, GrantId, Hold, HoldId, OrganizationStatus, Price,
+    Quantity, RefundId, Refusal, Subscription, Timestamp,
 };
 use uuid::Uuid;
 
@@ -20,12 +20,7 @@ pub(super) fn execute(desk: &mut Desk, shared: &mut Shared, task: &Task, at: Tim
             }
             return consume(desk, shared, task.id, request, at);
         }
-        Request::SetStatus(status) => {
-            let account = &mut desk.book.account;
-            account.status = account.status.change_to(*status)?;
-            shared.effects.statuses.push((task.organization_id, account.status, at));
-            return Ok(Reply::Status(account.status));
-        }
+        Request::SetStatus(status) => return set_status(desk, shared, task, *status, at),
         _ => desk.book.settle(at)?,
     }
     if !matches!(task.request, Request::Settle | Request::Capture { .. } | Request::Hold(_)) {
@@ -72,7 +67,8 @@ pub(super) fn execute(desk: &mut Desk, shared: &mut Shared, task: &Task, at: Tim
             Reply::Hold(Box::new(HoldAnswer { hold, available: book.account.available }))
         }
         Request::Refund(new) => {
-            let refundable = shared.refundables.get_mut(&new.consumption_id).ok_or(Refusal::UnknownConsumption)?;
+            let place = (task.organization_id, new.consumption_id);
+            let refundable = shared.refundables.get_mut(&place).ok_or(Refusal::UnknownConsumption)?;
             let refundable = refundable.as_mut().ok_or(Refusal::OverRefund)?;
             let (refund, _) = book.refund(RefundId::new(task.id), new, refundable, at)?;
             shared.effects.refunds.push((task.organization_id, refund.clone()));
@@ -99,6 +95,26 @@ pub(super) fn execute(desk: &mut Desk, shared: &mut Shared, task: &Task, at: Tim
             return Err(StoreError::Internal("spending and status are decided before settling".to_owned()));
         }
     })
+}
+
+fn set_status(
+    desk: &mut Desk,
+    shared: &mut Shared,
+    task: &Task,
+    status: OrganizationStatus,
+    at: Timestamp,
+) -> Result<Reply, StoreError> {
+    let status = desk.book.account.status.change_to(status)?;
+    if status == OrganizationStatus::Closed {
+        // Closed is for good: no period of a plan begins any more.
+        desk.book.settle(at)?;
+        if desk.book.subscription().is_some() {
+            desk.book.unsubscribe()?;
+        }
+    }
+    desk.book.account.status = status;
+    shared.effects.statuses.push((task.organization_id, status, at));
+    Ok(Reply::Status(status))
 }
 
 fn consume(

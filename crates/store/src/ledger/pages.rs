@@ -6,10 +6,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
-use multicredit_domain::refund::Refundable;
-use multicredit_domain::{ConsumptionId, Grant, GrantId, Hold, HoldId, OrganizationId, Pages};
+use multicredit_domain::{Grant, GrantId, Hold, HoldId, OrganizationId, Pages};
 use sea_orm::FromQueryResult;
 
+use super::refundable::Refundables;
 use super::{Request, Task};
 use crate::entity::{credit_draws, credit_grants, credit_holds, plan_versions, subscriptions};
 use crate::error::AttemptError;
@@ -118,7 +118,8 @@ pub(super) async fn read_pages(
     connection: &mut Connection,
     organizations: Vec<OrganizationId>,
     tasks: &[&Task],
-    refundables: &HashMap<ConsumptionId, Option<Refundable>>,
+    named_lots: BTreeSet<(OrganizationId, GrantId)>,
+    refundables: &Refundables,
 ) -> Result<Library, AttemptError> {
     let mut library = Library::default();
     if organizations.is_empty() {
@@ -141,7 +142,7 @@ pub(super) async fn read_pages(
     }
     read_named_holds(connection, &mut library, tasks).await?;
     read_draws(connection, &mut library, tasks, refundables).await?;
-    read_named_lots(connection, &mut library, tasks).await?;
+    read_named_lots(connection, &mut library, named_lots).await?;
     Ok(library)
 }
 
@@ -178,7 +179,7 @@ async fn read_draws(
     connection: &mut Connection,
     library: &mut Library,
     tasks: &[&Task],
-    refundables: &HashMap<ConsumptionId, Option<Refundable>>,
+    refundables: &Refundables,
 ) -> Result<(), AttemptError> {
     let mut wanted = BTreeSet::new();
     for (organization_id, pages) in &library.pages {
@@ -187,7 +188,7 @@ async fn read_draws(
     }
     for task in tasks {
         if let Request::Refund(new) = &task.request
-            && let Some(Some(refundable)) = refundables.get(&new.consumption_id)
+            && let Some(Some(refundable)) = refundables.get(&(task.organization_id, new.consumption_id))
         {
             wanted.insert((task.organization_id, refundable.sequence));
         }
@@ -214,21 +215,12 @@ async fn read_draws(
 async fn read_named_lots(
     connection: &mut Connection,
     library: &mut Library,
-    tasks: &[&Task],
+    mut named: BTreeSet<(OrganizationId, GrantId)>,
 ) -> Result<(), AttemptError> {
-    let mut named = BTreeSet::new();
     for (organization_id, pages) in &library.pages {
-        let known: BTreeSet<_> = pages.lots.iter().map(|lot| lot.id).collect();
-        let drawn = pages.draws.iter().map(|draw| draw.grant_id).filter(|id| !known.contains(id));
-        named.extend(drawn.map(|id| (*organization_id, id)));
+        named.extend(pages.draws.iter().map(|draw| (*organization_id, draw.grant_id)));
     }
-    for task in tasks {
-        if let Request::Void { grant_id } = task.request
-            && !library.has_lot(task.organization_id, grant_id)
-        {
-            named.insert((task.organization_id, grant_id));
-        }
-    }
+    named.retain(|(organization_id, id)| !library.has_lot(*organization_id, *id));
     if named.is_empty() {
         return Ok(());
     }

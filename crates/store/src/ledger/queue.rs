@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 
 use super::writer::Writer;
 use super::{Answer, ConsumeItem, Job, Reply, Request, Task, limits};
-use crate::clock::{self, Clock};
-use crate::config::Engine;
+use crate::clock;
+use crate::config::{Engine, StoreConfig};
 use crate::error::StoreError;
 
 type Outcome = oneshot::Receiver<Result<Answer<Reply>, StoreError>>;
@@ -27,10 +27,10 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Starts the writer, which connects when the first request comes.
-    pub(crate) fn start(engine: Engine, url: String, clock: Clock) -> Self {
+    pub(crate) fn start(engine: Engine, config: StoreConfig) -> Self {
         let (sender, receiver) = mpsc::channel(limits::QUEUE_MAX);
         let waiting = Arc::new(Waiting::default());
-        let writer = tokio::spawn(Writer::new(engine, url, clock, Arc::clone(&waiting)).run(receiver));
+        let writer = tokio::spawn(Writer::new(engine, config, Arc::clone(&waiting)).run(receiver));
         Self { sender: RwLock::new(Some(sender)), waiting, writer: Mutex::new(Some(writer)) }
     }
 

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::LazyLock;
 
-use multicredit_domain::{Account, ActionType, Consume, Consumption, NewHold, OrganizationId, Pages, Price, Timestamp};
+use multicredit_domain::{
+    Account, ActionType, Consume, Consumption, GrantId, NewHold, OrganizationId, Pages, Price, Subscription, Timestamp,
+};
 use sea_orm::{FromQueryResult, QueryResult};
 
 use super::decide::{BoundKey, Facts, needs_pages};
@@ -18,8 +20,8 @@ use crate::entity::{credit_action_versions, credit_consumption_logs, idempotency
 use crate::error::{AttemptError, BadRow, StoreError};
 use crate::sql::{Cell, Column, Connection, Kind, Statement, entity_columns};
 
-/// The key of the advisory lock that separates spending (shared) from a change of prices (exclusive): a new price is
-/// charged from its instant on, by every replica.
+/// The key of the advisory lock that separates spending (shared, from the beginning of its transaction) from a change of
+/// prices (exclusive): a new price is charged from its instant on, by every replica.
 pub(crate) const PRICE_LOCK: i64 = 0x6d63_7072_6963_6531;
 
 /// The columns of an account, from a table called `c`.
@@ -41,13 +43,8 @@ static LOCK_ACCOUNTS: LazyLock<Statement> = LazyLock::new(|| {
 });
 
 static READ_CLOCK: LazyLock<Statement> = LazyLock::new(|| {
-    Statement::new(vec![Column::new("lock_key", Kind::BigInt)], |d| {
-        let lock = if d.clock == "NULL" { "NULL" } else { "pg_advisory_xact_lock_shared(v.lock_key)::text" };
-        // The lock is taken in a CTE that the clock is read after: a new price that commits while this waits is in force.
-        format!(
-            "WITH held AS MATERIALIZED (SELECT {lock} AS held FROM {}) SELECT {} AS clock FROM held",
-            d.source, d.clock
-        )
+    Statement::new(vec![Column::new("nothing", Kind::Int)], |d| {
+        format!("SELECT {} AS clock FROM {}", d.clock, d.source)
     })
 });
 
@@ -82,10 +79,32 @@ pub(crate) async fn read(connection: &mut Connection, clock: &Clock, tasks: &[&T
     let clock = clock.instant(read_clock(connection).await?);
     let keys = read_keys(connection, tasks).await?;
     let refundables = read_refundables(connection, tasks).await?;
-    let Library { pages, references } =
-        read_pages(connection, needs_pages(tasks, &accounts, clock), tasks, &refundables).await?;
+    let organizations = needs_pages(tasks, &accounts, clock);
+    let named = named_lots(tasks, &accounts, clock);
+    let Library { pages, references } = read_pages(connection, organizations, tasks, named, &refundables).await?;
     let prices = read_prices(connection, action_names(tasks, &pages)).await?;
     Ok(Facts { clock, accounts, pages, references, refundables, prices, keys })
+}
+
+/// Grants that the tasks name, by their ids or by the period that they are the lot of.
+fn named_lots(
+    tasks: &[&Task],
+    accounts: &BTreeMap<OrganizationId, Account>,
+    clock: Timestamp,
+) -> BTreeSet<(OrganizationId, GrantId)> {
+    let named = tasks.iter().filter_map(|task| {
+        let id = match &task.request {
+            Request::Void { grant_id } => *grant_id,
+            Request::Subscribe { terms, time_zone, anchor: Some(anchor) } => {
+                let at = accounts.get(&task.organization_id)?.instant(clock);
+                let new = Subscription::new(task.organization_id, terms.clone(), time_zone.clone(), *anchor, at);
+                new.first_grant_id()?
+            }
+            _ => return None,
+        };
+        Some((task.organization_id, id))
+    });
+    named.collect()
 }
 
 /// Locks the accounts in the order of their ids. Those that do not exist are missing from the answer.
@@ -112,7 +131,7 @@ async fn read_clock(connection: &mut Connection) -> Result<Option<Timestamp>, At
         return Ok(None);
     }
     let mut rows = READ_CLOCK.rows();
-    rows.cell(Cell::Int(PRICE_LOCK)).end();
+    rows.cell(Cell::Null).end();
     let row = connection.query(&READ_CLOCK, &rows).await?.into_iter().next();
     let row = row.ok_or_else(|| StoreError::Internal("the clock answered nothing".to_owned()))?;
     Ok(Some(row.try_get("", "clock")?))

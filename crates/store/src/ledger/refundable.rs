@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
 use multicredit_domain::refund::Refundable;
-use multicredit_domain::{ConsumptionId, Quantity};
+use multicredit_domain::{ConsumptionId, OrganizationId, Quantity};
 use sea_orm::FromQueryResult;
 
 use super::{Request, Task};
@@ -16,7 +16,7 @@ static CONSUMPTIONS: LazyLock<Statement> = LazyLock::new(|| {
     let columns = vec![Column::new("organization_id", Kind::Uuid), Column::new("id", Kind::Uuid)];
     Statement::new(columns, |d| {
         format!(
-            "SELECT l.id, l.sequence, l.quantity, {}, CAST((SELECT COALESCE(SUM(r.quantity), 0) FROM credit_refunds r \
+            "SELECT l.organization_id, l.id, l.sequence, l.quantity, {}, CAST((SELECT COALESCE(SUM(r.quantity), 0) FROM credit_refunds r \
              WHERE r.organization_id = l.organization_id AND r.consumption_id = l.id) AS BIGINT) AS refunded \
              FROM {} JOIN credit_consumption_logs l ON l.organization_id = v.organization_id AND l.id = v.id \
              LEFT JOIN credit_action_versions p ON p.action_type = l.action_type AND p.version = l.price_version",
@@ -26,11 +26,15 @@ static CONSUMPTIONS: LazyLock<Statement> = LazyLock::new(|| {
     })
 });
 
-/// The consumptions that the batch refunds. One that was refused is there, with nothing to give back.
+/// Consumptions by organization and id: an id alone would let one organization be given another's. `None`: it was
+/// refused, so there is nothing to give back.
+pub(super) type Refundables = HashMap<(OrganizationId, ConsumptionId), Option<Refundable>>;
+
+/// The consumptions that the batch refunds.
 pub(super) async fn read_refundables(
     connection: &mut Connection,
     tasks: &[&Task],
-) -> Result<HashMap<ConsumptionId, Option<Refundable>>, AttemptError> {
+) -> Result<Refundables, AttemptError> {
     let wanted: BTreeSet<_> = tasks
         .iter()
         .filter_map(|task| match &task.request {
@@ -47,6 +51,7 @@ pub(super) async fn read_refundables(
         rows.cell(Cell::Uuid(organization_id.uuid())).cell(Cell::Uuid(id.uuid())).end();
     }
     for row in connection.query(&CONSUMPTIONS, &rows).await? {
+        let organization_id = OrganizationId::new(row.try_get("", "organization_id")?);
         let id = ConsumptionId::new(row.try_get("", "id")?);
         let sequence: Option<i64> = row.try_get("", "sequence")?;
         let price = credit_action_versions::Model::from_query_result_optional(&row, "p_")?;
@@ -61,7 +66,7 @@ pub(super) async fn read_refundables(
             (Some(_), None) => return Err(bad("price_version").into()),
             (None, _) => None,
         };
-        refundables.insert(id, refundable);
+        refundables.insert((organization_id, id), refundable);
     }
     Ok(refundables)
 }

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use chrono::Days;
+use chrono::TimeDelta;
 use multicredit_domain::consume::Outcome;
 use multicredit_domain::{
     Account, Consumption, Draw, Grant, Hold, Lot, Movement, OrganizationId, OrganizationStatus, Refund, Subscription,
@@ -496,8 +496,7 @@ async fn movements(connection: &mut Connection, movements: &[(OrganizationId, Mo
 async fn keys(connection: &mut Connection, keys: &[NewKey]) -> Result<(), AttemptError> {
     let mut rows = INSERT_KEYS.rows();
     for key in keys {
-        // The day after the last promised instant, whatever the time of day.
-        let days = Days::new(u64::from(key.binding.key.retention_days()) + 1);
+        let days = TimeDelta::days(i64::from(key.binding.key.kept_days()));
         rows.cell(Cell::Uuid(key.organization_id.uuid()))
             .cell(Cell::Uuid(key.binding.key.digest()))
             .cell(Cell::Uuid(key.binding.fingerprint))

@@ -10,29 +10,35 @@
 //!   backend that is still at work.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use multicredit_domain::{OrganizationId, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::decide::{Effects, Verdict, decide};
+use super::express::PriceBoard;
 use super::queue::Waiting;
 use super::{Job, Task, limits, read, write};
 use crate::clock::{self, Clock};
-use crate::config::Engine;
+use crate::config::{Engine, StoreConfig};
 use crate::error::{AttemptError, Fault, StoreError};
-use crate::sql::{Cell, Column, Connection, Kind, Statement};
+use crate::sql::{Backend, Cell, Column, Connection, Kind, Statement};
 
 /// The task that moves credits.
 pub(crate) struct Writer {
     engine: Engine,
-    url: String,
-    clock: Clock,
+    config: StoreConfig,
     waiting: Arc<Waiting>,
     connection: Option<Connection>,
+    /// The server's side of a connection that was lost, to be ended before anything is looked for or done again.
+    lost: Option<Backend>,
+    /// The prices that the express path goes by; `None` where there is no such path.
+    pub(super) express: Option<PriceBoard>,
 }
 
 /// A row that exists if, and only if, a batch was committed.
@@ -81,8 +87,9 @@ static FIND_MOVEMENT: LazyLock<Statement> = LazyLock::new(|| {
 });
 
 impl Writer {
-    pub(super) fn new(engine: Engine, url: String, clock: Clock, waiting: Arc<Waiting>) -> Self {
-        Self { engine, url, clock, waiting, connection: None }
+    pub(super) fn new(engine: Engine, config: StoreConfig, waiting: Arc<Waiting>) -> Self {
+        let takes_express = config.express && engine == Engine::Postgres;
+        Self { engine, config, waiting, connection: None, lost: None, express: takes_express.then(PriceBoard::default) }
     }
 
     /// Works until the queue is closed and empty.
@@ -93,7 +100,7 @@ impl Writer {
                 self.waiting.leave(job.task.organization_id);
             }
             let tasks: Vec<&Task> = batch.iter().map(|job| &job.task).collect();
-            let verdicts = self.execute(&tasks).await;
+            let verdicts = self.execute_without_panic(&tasks).await;
             for (job, verdict) in batch.drain(..).zip(verdicts) {
                 // A caller that hung up no longer listens; what it asked for has happened all the same.
                 let _ = job.reply.send(verdict);
@@ -106,8 +113,32 @@ impl Writer {
         }
     }
 
+    /// Executes a batch. A bug that panics must not end the only task that moves credits: it ends its batch, whose
+    /// outcome is then unknown, and the connection, which may have been in the middle of anything.
+    async fn execute_without_panic(&mut self, tasks: &[&Task]) -> Vec<Verdict> {
+        let executed = AssertUnwindSafe(self.execute(tasks)).catch_unwind().await;
+        executed.unwrap_or_else(|_| {
+            tracing::error!(requests = tasks.len(), "a batch panicked");
+            self.lose_connection();
+            tasks.iter().map(|_| Err(StoreError::OutcomeUnknown { consumption_id: None })).collect()
+        })
+    }
+
     /// Executes a batch to its end, whatever that is. Verdicts stand in the order of the tasks.
     async fn execute(&mut self, tasks: &[&Task]) -> Vec<Verdict> {
+        let mut verdicts = self.execute_express(tasks).await;
+        let rest: Vec<usize> = (0..tasks.len()).filter(|index| verdicts[*index].is_none()).collect();
+        if !rest.is_empty() {
+            let left: Vec<&Task> = rest.iter().map(|index| tasks[*index]).collect();
+            for (index, verdict) in rest.into_iter().zip(self.execute_portable(&left).await) {
+                verdicts[index] = Some(verdict);
+            }
+        }
+        verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(|| Err(unanswered()))).collect()
+    }
+
+    /// Executes a batch in one transaction, or one by one where that fails for what is in it.
+    async fn execute_portable(&mut self, tasks: &[&Task]) -> Vec<Verdict> {
         match self.execute_together(tasks).await {
             Ok(verdicts) => verdicts,
             Err(error) if tasks.len() == 1 => vec![Err(error)],
@@ -162,18 +193,17 @@ impl Writer {
         doubt: &mut Option<(Option<Marker>, Vec<Verdict>)>,
     ) -> Result<Vec<Verdict>, Failure> {
         let mut commit_sent = None;
-        let attempt =
-            tokio::time::timeout(limits::ATTEMPT_DEADLINE, self.attempt(tasks, doubt, &mut commit_sent)).await;
+        let attempt = tokio::time::timeout(self.attempt_deadline(), self.attempt(tasks, doubt, &mut commit_sent)).await;
         let error = match attempt {
             Ok(Ok(verdicts)) => return Ok(verdicts),
             Ok(Err(error)) => error,
-            Err(_) => AttemptError::Database(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+            Err(_) => timed_out().into(),
         };
         if let Some((marker, verdicts)) = commit_sent
             && let AttemptError::Database(error) = &error
             && Fault::of(error) == Fault::Connection
         {
-            self.connection = None;
+            self.lose_connection();
             return Err(Failure::InDoubt { error: error.to_string(), marker, verdicts });
         }
         self.abandon(&error).await;
@@ -186,10 +216,8 @@ impl Writer {
         doubt: &mut Option<(Option<Marker>, Vec<Verdict>)>,
         commit_sent: &mut Option<(Option<Marker>, Vec<Verdict>)>,
     ) -> Result<Vec<Verdict>, AttemptError> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => none.insert(Connection::open(self.engine, &self.url).await?),
-        };
+        let clock = self.config.clock.clone();
+        let connection = self.connection().await?;
         connection.begin().await?;
         if let Some((Some(marker), _)) = doubt {
             let organizations: BTreeSet<_> = tasks.iter().map(|task| task.organization_id).collect();
@@ -202,7 +230,8 @@ impl Writer {
                 return Ok(verdicts);
             }
         }
-        let facts = read::read(connection, &self.clock, tasks).await?;
+        let facts = read::read(connection, &clock, tasks).await?;
+        let seen = PriceBoard::of(&facts);
         let (verdicts, effects) = decide(facts, tasks)?;
         if effects.is_empty() {
             connection.rollback().await?;
@@ -211,19 +240,57 @@ impl Writer {
         write::write(connection, &effects).await?;
         *commit_sent = Some((marker(&effects), verdicts));
         connection.commit().await?;
+        if let Some(board) = &mut self.express {
+            board.learn(seen);
+        }
         commit_sent.take().map(|(_, verdicts)| verdicts).ok_or_else(|| unanswered().into())
+    }
+
+    /// The connection, opened if there is none. What is left of a lost one is ended first.
+    pub(super) async fn connection(&mut self) -> Result<&mut Connection, sqlx::Error> {
+        if self.connection.is_none() {
+            let mut connection = Connection::open(self.engine, &self.config.database_url).await?;
+            if let Some(lost) = self.lost {
+                connection.end(lost).await?;
+                self.lost = None;
+            }
+            self.connection = Some(connection);
+        }
+        self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)
+    }
+
+    /// Drops a connection that can no longer be believed, and remembers the server's side of it.
+    pub(super) fn lose_connection(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.lost = connection.backend().or(self.lost);
+        }
+    }
+
+    pub(super) fn attempt_deadline(&self) -> Duration {
+        match self.engine {
+            Engine::Postgres => limits::ATTEMPT_DEADLINE,
+            Engine::Sqlite => limits::ATTEMPT_DEADLINE_SQLITE,
+        }
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.config.clock
     }
 
     /// Leaves no transaction behind: rolls back, or drops the connection where that cannot be done.
     async fn abandon(&mut self, error: &AttemptError) {
         let broken = matches!(error, AttemptError::Database(error) if Fault::of(error) == Fault::Connection);
-        if let Some(mut connection) = self.connection.take()
-            && !broken
-            && connection.rollback().await.is_ok()
-        {
-            self.connection = Some(connection);
+        let Some(connection) = &mut self.connection else { return };
+        let clean =
+            !broken && matches!(tokio::time::timeout(limits::LOCK_TIMEOUT, connection.rollback()).await, Ok(Ok(())));
+        if !clean {
+            self.lose_connection();
         }
     }
+}
+
+pub(super) fn timed_out() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
 fn marker(effects: &Effects) -> Option<Marker> {
@@ -257,7 +324,7 @@ async fn exists(connection: &mut Connection, marker: Marker) -> Result<bool, Att
 }
 
 /// Between half the pause and all of it. The low bits of a new UUID are random.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     let random = f64::from(u32::from(clock::new_uuid().as_bytes()[15])) / 255.0;
     pause.mul_f64(0.5 + random / 2.0)
 }

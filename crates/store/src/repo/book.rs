@@ -26,21 +26,24 @@ pub(crate) struct SettledBook {
 impl Store {
     /// The organization's book now; [`Refusal::UnknownOrganization`] if there is none.
     pub(crate) async fn settled_book(&self, organization_id: OrganizationId) -> Result<SettledBook, StoreError> {
-        let rows = self.database().query_all_raw(statement(self.backend(), organization_id)).await?;
-        let first = rows.first().ok_or(Refusal::UnknownOrganization)?;
-        let account = Account::try_from(organization_credits::Model::from_query_result(first, "")?)?;
-        let clock = self.clock().instant(first.try_get("", "clock")?);
-        let pages = pages(&rows)?;
-        let stored_sequence = account.sequence;
-        let as_of = account.instant(clock);
-        let mut book = Book::new(account, pages);
+        let (mut book, clock) = read(self.database(), organization_id).await?;
+        let stored_sequence = book.account.sequence;
+        let as_of = book.account.instant(self.clock().instant(clock));
         book.settle(as_of)?;
         Ok(SettledBook { book, stored_sequence, as_of })
     }
+}
 
-    fn backend(&self) -> DbBackend {
-        self.database().get_database_backend()
-    }
+/// The organization's book as it is stored, and what the database's clock shows, if it has one;
+/// [`Refusal::UnknownOrganization`] if there is none.
+pub(crate) async fn read(
+    database: &impl ConnectionTrait,
+    organization_id: OrganizationId,
+) -> Result<(Book, Option<Timestamp>), StoreError> {
+    let rows = database.query_all_raw(statement(database.get_database_backend(), organization_id)).await?;
+    let first = rows.first().ok_or(Refusal::UnknownOrganization)?;
+    let account = Account::try_from(organization_credits::Model::from_query_result(first, "")?)?;
+    Ok((Book::new(account, pages(&rows)?), first.try_get("", "clock")?))
 }
 
 /// One row for each open thing of the organization, with the account beside it: all in one statement, for only that is
@@ -48,7 +51,9 @@ impl Store {
 /// that this came from (`x_`); the subscription (`s_`).
 fn statement(backend: DbBackend, organization_id: OrganizationId) -> Statement {
     let (clock, parameter) =
-        if backend == DbBackend::Postgres { ("clock_timestamp()", "$1") } else { ("CAST(NULL AS TEXT)", "?1") };
+        // The instant at which the statement began, before its snapshot was taken: a later one could be after movements
+        // that the snapshot does not have.
+        if backend == DbBackend::Postgres { ("statement_timestamp()", "$1") } else { ("CAST(NULL AS TEXT)", "?1") };
     let account = account_columns();
     let sql = format!(
         "SELECT {account}, {clock} AS clock, {lot}, {hold}, {draw}, {drawn}, {subscription} \

@@ -5,7 +5,7 @@ use multicredit_domain::{
     Credits, OrganizationId, Plan, PlanCode, PlanPeriod, PlanTerms, Refusal, Subscription, Timestamp,
 };
 use sea_orm::ActiveValue::Set;
-use sea_orm::{ActiveModelTrait, DatabaseTransaction, EntityTrait};
+use sea_orm::{ActiveModelTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, Statement};
 
 use super::book::SettledBook;
 use super::in_transaction;
@@ -68,6 +68,12 @@ async fn put(
     code: PlanCode,
     new: NewPlan,
 ) -> Result<Plan, StoreError> {
+    let backend = transaction.get_database_backend();
+    if backend == DbBackend::Postgres {
+        // Two who change plans at once would make the same version.
+        let lock = "LOCK TABLE plans IN SHARE ROW EXCLUSIVE MODE";
+        transaction.execute_raw(Statement::from_string(backend, lock)).await?;
+    }
     let now = now(transaction, &clock).await?;
     let existing = plans::Entity::find_by_id(code.as_str()).one(transaction).await?;
     let version = existing.as_ref().map_or(0, |row| row.latest_version) + 1;

@@ -7,6 +7,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sea_orm::QueryResult;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -14,12 +15,19 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Sq
 
 use super::{Rows, Statement};
 use crate::config::Engine;
-use crate::ledger::limits;
+use crate::ledger::{PRICE_LOCK, limits};
 
 /// A connection to either engine.
 pub(crate) enum Connection {
-    Postgres(PgConnection),
+    Postgres(PgConnection, Backend),
     Sqlite(SqliteConnection),
+}
+
+/// The server's process behind a connection to PostgreSQL. The number alone would be given to another one some day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Backend {
+    pid: i32,
+    started_at: DateTime<Utc>,
 }
 
 /// How to connect to a SQLite file: write-ahead log, every commit on disk before it is answered.
@@ -56,16 +64,49 @@ impl Connection {
                     ("jit", "off"),
                     ("max_parallel_workers_per_gather", "0"),
                     ("enable_seqscan", "off"),
+                    ("statement_timeout", limits::LEDGER_STATEMENT_TIMEOUT_MS),
                 ]);
-                options.connect().await.map(Self::Postgres)
+                let mut connection = options.connect().await?;
+                let backend = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+                let (pid, started_at) = sqlx::query_as(backend).fetch_one(&mut connection).await?;
+                Ok(Self::Postgres(connection, Backend { pid, started_at }))
             }
         }
     }
 
-    /// Begins a transaction that will write.
+    /// The server's process behind this connection, where there is one.
+    pub(crate) const fn backend(&self) -> Option<Backend> {
+        match self {
+            Self::Postgres(_, backend) => Some(*backend),
+            Self::Sqlite(_) => None,
+        }
+    }
+
+    /// Ends what is left of a lost connection on the server, and waits until it is gone: whatever it still had to do is
+    /// done or never will be.
+    pub(crate) async fn end(&mut self, lost: Backend) -> Result<(), sqlx::Error> {
+        if let Self::Postgres(connection, _) = self {
+            let end =
+                "SELECT pg_terminate_backend(pid, $3) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2";
+            let wait_ms = i64::try_from(limits::END_BACKEND_WAIT.as_millis()).unwrap_or(i64::MAX);
+            let query = sqlx::query_scalar(end).bind(lost.pid).bind(lost.started_at).bind(wait_ms);
+            // No row: it is gone. False: it was told and is still there, and may still do what it was about to.
+            let ended: Option<bool> = query.fetch_optional(connection).await?;
+            if ended == Some(false) {
+                return Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a transaction that will write. On PostgreSQL it holds off changes of prices from here on: that lock comes
+    /// before those of any account, on every path, or two writers and a change of prices could wait in a circle.
     pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
         match self {
-            Self::Postgres(_) => self.run("BEGIN").await,
+            Self::Postgres(connection, _) => {
+                let begin = AssertSqlSafe(format!("BEGIN; SELECT pg_advisory_xact_lock_shared({PRICE_LOCK})"));
+                sqlx::raw_sql(begin).execute(connection).await.map(drop)
+            }
             // IMMEDIATE: a transaction that reads first and then writes fails at once if another wrote in between.
             Self::Sqlite(_) => self.run("BEGIN IMMEDIATE").await,
         }
@@ -83,7 +124,7 @@ impl Connection {
 
     async fn run(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
         match self {
-            Self::Postgres(connection) => sqlx::raw_sql(sql).execute(connection).await.map(drop),
+            Self::Postgres(connection, _) => sqlx::raw_sql(sql).execute(connection).await.map(drop),
             Self::Sqlite(connection) => sqlx::query(sql).execute(connection).await.map(drop),
         }
     }
@@ -91,7 +132,7 @@ impl Connection {
     /// Runs a statement over `rows` and answers what it returns.
     pub(crate) async fn query(&mut self, statement: &Statement, rows: &Rows) -> Result<Vec<QueryResult>, sqlx::Error> {
         match self {
-            Self::Postgres(connection) => {
+            Self::Postgres(connection, _) => {
                 let arguments = rows.bind_postgres().map_err(sqlx::Error::Encode)?;
                 let query = sqlx::query_with(AssertSqlSafe(statement.postgres.clone()), arguments);
                 Ok(query.fetch_all(connection).await?.into_iter().map(Into::into).collect())
@@ -109,7 +150,7 @@ impl Connection {
             return Ok(0);
         }
         match self {
-            Self::Postgres(connection) => {
+            Self::Postgres(connection, _) => {
                 let arguments = rows.bind_postgres().map_err(sqlx::Error::Encode)?;
                 let query = sqlx::query_with(AssertSqlSafe(statement.postgres.clone()), arguments);
                 Ok(query.execute(connection).await?.rows_affected())
@@ -124,7 +165,7 @@ impl Connection {
     /// Closes it, telling the server.
     pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
         match self {
-            Self::Postgres(connection) => connection.close().await,
+            Self::Postgres(connection, _) => connection.close().await,
             Self::Sqlite(connection) => connection.close().await,
         }
     }

@@ -8,7 +8,7 @@
 mod connection;
 mod rows;
 
-pub(crate) use connection::{Connection, connect_options_postgres, connect_options_sqlite};
+pub(crate) use connection::{Backend, Connection, connect_options_postgres, connect_options_sqlite};
 pub(crate) use rows::{Cell, Column, Kind, Rows, credit_columns};
 
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use super::{Check, EXAMPLES_MAX};
 use crate::clock::Clock;
 use crate::entity::{credit_grants, organization_credits};
 use crate::error::StoreError;
+use crate::repo::book;
 use crate::sql::credit_columns;
 use crate::store;
 
@@ -59,14 +60,22 @@ pub(super) async fn check(transaction: &DatabaseTransaction, clock: &Clock) -> R
             let account = Account::try_from(row)?;
             let id = account.organization_id;
             let spent = unsettled.get(&id).copied().unwrap_or_default();
-            found.look_at(account, lots.remove(&id).unwrap_or_default(), spent, now);
+            let lots = lots.remove(&id).unwrap_or_default();
+            found.look_at(&account, &lots, spent, now);
+            // Where no boundary is due the lots are all that settling looks at.
+            let book = if account.is_due(account.instant(now)) {
+                book::read(transaction, id).await?.0
+            } else {
+                Book::new(Account { next_boundary_at: None, ..account }, Pages { lots, ..Pages::default() })
+            };
+            found.settle(book, now);
         }
     }
     Ok((organizations, vec![found.adds_up, found.settles, found.overdue]))
 }
 
 impl Findings {
-    fn look_at(&mut self, account: Account, lots: Vec<Lot>, spent: Credits, now: Timestamp) {
+    fn look_at(&mut self, account: &Account, lots: &[Lot], spent: Credits, now: Timestamp) {
         let id = account.organization_id;
         let live = lots
             .iter()
@@ -79,17 +88,14 @@ impl Findings {
         {
             note(&mut self.overdue, || format!("organization {id}"));
         }
-        let at = account.instant(now);
-        let mut book = Book::new(account, Pages { lots, ..Pages::default() });
-        let settled = book.settle(at).is_ok()
-            && book
-                .lots()
-                .iter()
-                .filter(|lot| lot.state == multicredit_domain::GrantState::Active)
-                .try_fold(Credits::ZERO, |sum, lot| sum.checked_add(lot.remaining))
-                == Some(book.account.available);
+    }
+
+    /// Settles the whole book in memory, with its holds and its subscription.
+    fn settle(&mut self, mut book: Book, now: Timestamp) {
+        let at = book.account.instant(now);
+        let settled = book.settle(at).is_ok() && book.live() == Some(book.account.available);
         if !settled {
-            note(&mut self.settles, || format!("organization {id}"));
+            note(&mut self.settles, || format!("organization {}", book.account.organization_id));
         }
     }
 }

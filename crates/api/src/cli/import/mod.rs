@@ -9,8 +9,9 @@
 //! | charge the batch and wait for every answer | `charge` | the store's ledger |
 //! | count, and name what was invalid | `tally`, `progress` | here |
 //!
-//! One batch is charged at a time, in the order of the file: so an organization's lines are charged in their order, and
-//! when its credits run out, they run out at the same line in every run.
+//! One batch is charged at a time and in the order of the file, so that credits which do not suffice for all of an
+//! organization's lines pay for the first ones. An organization that is not there yet is made before its first line is
+//! charged, and gets its opening once, whoever else imports at the same time (`opening`).
 
 mod charge;
 mod csv;

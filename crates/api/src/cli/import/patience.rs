@@ -14,8 +14,8 @@ const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 /// The first pause; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause: a database that is back should not find us asleep.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether the same again may succeed.
 pub fn may_pass(error: &StoreError) -> bool {

@@ -1,0 +1,309 @@
+//! The express path: on PostgreSQL, consumptions that their organizations can afford in one round trip.
+//!
+//! Most batches hold nothing else. So the demand of each organization is summed up here, and one call of
+//! `consume_credits_express` (a migration has its text and says how it works) updates every account on which the whole
+//! sum fits and nothing is out of the ordinary, and writes the log rows and keys of those organizations alone. It is an
+//! optimization with the same meaning: whatever it leaves out takes the portable path, which decides anew.
+//!
+//! Prices come from a board that the portable path keeps: every item carries the version that it was calculated with,
+//! and the call does nothing at all if one of them is no longer the one in force by the database's clock.
+//!
+//! The call is its own transaction. If the connection breaks before the answer, the server's side of it is ended first,
+//! so that nothing of it can happen any more; then the ids of the batch are looked for. Those that are there were spent,
+//! the others were not.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::LazyLock;
+
+use chrono::{DateTime, Utc};
+use multicredit_domain::action::price_at;
+use multicredit_domain::consume::Outcome;
+use multicredit_domain::{
+    ActionType, Amount, Consume, Consumption, ConsumptionId, CreditType, Credits, KeyBinding, OrganizationId, Price,
+    Timestamp,
+};
+use sea_orm::{FromQueryResult, QueryResult};
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgArguments;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::decide::{Facts, Verdict};
+use super::read::PRICE_LOCK;
+use super::writer::{Writer, jittered, timed_out};
+use super::{Answer, Reply, Request, Task, limits, read};
+use crate::entity::credit_consumption_logs;
+use crate::error::{AttemptError, Fault, StoreError};
+use crate::sql::{Cell, Column, Connection, Kind, Statement, entity_columns};
+
+/// The prices that the writer has seen, and when by the database's clock.
+#[derive(Debug, Default)]
+pub(super) struct PriceBoard {
+    prices: HashMap<ActionType, Vec<Price>>,
+    seen: Option<(Timestamp, Instant)>,
+}
+
+impl PriceBoard {
+    /// The prices that a decision was made from.
+    pub(super) fn of(facts: &Facts) -> Self {
+        Self { prices: facts.prices.clone(), seen: Some((facts.clock, Instant::now())) }
+    }
+
+    /// Takes over what another board has.
+    pub(super) fn learn(&mut self, seen: Self) {
+        self.prices.extend(seen.prices);
+        self.seen = seen.seen;
+    }
+
+    /// The price in force now, as far as the board knows.
+    fn price(&self, action: &ActionType) -> Option<&Price> {
+        let (clock, since) = self.seen?;
+        let now = clock + since.elapsed();
+        price_at(self.prices.get(action)?, now).ok()
+    }
+}
+
+/// An item of the call.
+struct Item<'a> {
+    index: usize,
+    id: Uuid,
+    request: &'a Consume,
+    binding: Option<KeyBinding>,
+    version: i32,
+    cost: Credits,
+    /// The organization's cost up to and including this item.
+    so_far: Credits,
+}
+
+/// What is asked of each organization.
+type Demand<'a> = BTreeMap<OrganizationId, Vec<Item<'a>>>;
+
+static CALL: LazyLock<String> = LazyLock::new(|| {
+    let arguments = 18 + 3 * CreditType::ALL.len();
+    let parameters = (1..=arguments).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ");
+    format!("SELECT * FROM consume_credits_express({parameters})")
+});
+
+static FIND_LOGS: LazyLock<Statement> = LazyLock::new(|| {
+    let columns = vec![Column::new("organization_id", Kind::Uuid), Column::new("id", Kind::Uuid)];
+    Statement::new(columns, |d| {
+        format!(
+            "SELECT {} FROM {} JOIN credit_consumption_logs l ON l.organization_id = v.organization_id AND l.id = v.id",
+            entity_columns::<credit_consumption_logs::Entity>("l", ""),
+            d.source
+        )
+    })
+});
+
+impl Writer {
+    /// Decides what it can of a batch in one round trip. What is left `None` takes the portable path.
+    pub(super) async fn execute_express(&mut self, tasks: &[&Task]) -> Vec<Option<Verdict>> {
+        let mut verdicts: Vec<Option<Verdict>> = tasks.iter().map(|_| None).collect();
+        let Some(board) = &self.express else { return verdicts };
+        let demand = demand(tasks, board);
+        if demand.is_empty() {
+            return verdicts;
+        }
+        let call = tokio::time::timeout(self.attempt_deadline(), self.call(&demand)).await;
+        match call.unwrap_or_else(|_| Err(timed_out().into())) {
+            Ok(spent) => {
+                for consumption in spent {
+                    answer(&mut verdicts, &demand, consumption);
+                }
+            }
+            Err(AttemptError::Database(error)) if Fault::of(&error) == Fault::Connection => {
+                self.lose_connection();
+                tracing::warn!(%error, "the connection was lost under the express path; looking for what became of it");
+                self.resolve(&demand, &mut verdicts).await;
+            }
+            // The call is one transaction: what failed in the database did not happen. The portable path finds out more.
+            Err(AttemptError::Database(error)) => {
+                tracing::warn!(%error, "the express path failed; its requests take the portable path");
+            }
+            // It has happened, and the answer makes no sense.
+            Err(AttemptError::Store(error)) => {
+                tracing::error!(%error, "what the express path answered cannot be read");
+                leave_unknown(&demand, &mut verdicts);
+            }
+        }
+        verdicts
+    }
+
+    /// The call. Answers the consumptions that were spent.
+    async fn call(&mut self, demand: &Demand<'_>) -> Result<Vec<Consumption>, AttemptError> {
+        let clock = self.clock().manual_instant();
+        let connection = self.connection().await?;
+        let Connection::Postgres(connection, _) = connection else { return Ok(Vec::new()) };
+        let arguments = arguments(demand, clock).map_err(sqlx::Error::Encode)?;
+        let query = sqlx::query_with(AssertSqlSafe(CALL.as_str()), arguments);
+        let rows = query.fetch_all(connection).await?;
+        let mut spent = Vec::new();
+        for row in rows {
+            consumptions(&row.into(), demand, &mut spent)?;
+        }
+        Ok(spent)
+    }
+
+    /// Finds out what became of a call whose answer never came.
+    async fn resolve(&mut self, demand: &Demand<'_>, verdicts: &mut [Option<Verdict>]) {
+        let deadline = Instant::now() + limits::RETRY_DEADLINE;
+        let mut pause = limits::RETRY_PAUSE;
+        loop {
+            let found = tokio::time::timeout_at(deadline, self.find(demand)).await;
+            let error = match found.unwrap_or_else(|_| Err(timed_out().into())) {
+                Ok(found) => {
+                    for consumption in found {
+                        answer(verdicts, demand, consumption);
+                    }
+                    return;
+                }
+                Err(error) => error,
+            };
+            self.lose_connection();
+            tracing::warn!(?error, "the outcome of a batch is still unknown");
+            if Instant::now() + pause >= deadline {
+                break;
+            }
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);
+        }
+        leave_unknown(demand, verdicts);
+    }
+
+    /// The consumptions of a call that are in the log, looked for under the locks that the call would hold.
+    async fn find(&mut self, demand: &Demand<'_>) -> Result<Vec<Consumption>, AttemptError> {
+        let connection = self.connection().await?;
+        connection.begin().await?;
+        read::lock_accounts(connection, demand.keys().copied().collect()).await?;
+        let mut rows = FIND_LOGS.rows();
+        for (organization_id, items) in demand {
+            for item in items {
+                rows.cell(Cell::Uuid(organization_id.uuid())).cell(Cell::Uuid(item.id)).end();
+            }
+        }
+        let mut found = Vec::new();
+        for row in connection.query(&FIND_LOGS, &rows).await? {
+            found.push(credit_consumption_logs::Model::from_query_result(&row, "")?.try_into()?);
+        }
+        connection.rollback().await?;
+        Ok(found)
+    }
+}
+
+/// What can go by the express path: consumptions at known prices, of organizations that are asked for nothing else, none
+/// of them twice under one key.
+fn demand<'a>(tasks: &[&'a Task], board: &PriceBoard) -> Demand<'a> {
+    let mut demand = Demand::new();
+    let mut ordinary = HashSet::new();
+    let mut left_out = HashSet::new();
+    for (index, task) in tasks.iter().enumerate() {
+        let organization_id = task.organization_id;
+        let is_first = task.binding.is_none_or(|it| ordinary.insert((organization_id, it.key.digest())));
+        let item = item(index, task, board).filter(|_| is_first && !left_out.contains(&organization_id));
+        let Some(item) = item.and_then(|item| add_up(demand.entry(organization_id).or_default(), item)) else {
+            left_out.insert(organization_id);
+            demand.remove(&organization_id);
+            continue;
+        };
+        demand.entry(organization_id).or_default().push(item);
+    }
+    demand
+}
+
+fn item<'a>(index: usize, task: &'a Task, board: &PriceBoard) -> Option<Item<'a>> {
+    let Request::Consume(request) = &task.request else { return None };
+    let price = board.price(&request.action)?;
+    let cost = price.cost(request.quantity).ok()?;
+    Some(Item { index, id: task.id, request, binding: task.binding, version: price.version, cost, so_far: cost })
+}
+
+/// The item with what came before it of the same organization; `None` beyond the range of an amount.
+fn add_up<'a>(before: &mut [Item<'a>], mut item: Item<'a>) -> Option<Item<'a>> {
+    if let Some(last) = before.last() {
+        item.so_far = last.so_far.checked_add(item.cost)?;
+    }
+    Some(item)
+}
+
+fn leave_unknown(demand: &Demand<'_>, verdicts: &mut [Option<Verdict>]) {
+    for item in demand.values().flatten() {
+        verdicts[item.index] = Some(Err(StoreError::OutcomeUnknown { consumption_id: None }));
+    }
+}
+
+fn answer(verdicts: &mut [Option<Verdict>], demand: &Demand<'_>, consumption: Consumption) {
+    let items = demand.get(&consumption.organization_id).map_or(&[][..], Vec::as_slice);
+    if let Some(item) = items.iter().find(|item| item.id == consumption.id.uuid()) {
+        let reply = Reply::Consumption(Box::new(consumption));
+        verdicts[item.index] = Some(Ok(Answer { value: reply, replayed: false }));
+    }
+}
+
+/// The consumptions of the organization that a row of the answer is about.
+fn consumptions(row: &QueryResult, demand: &Demand<'_>, spent: &mut Vec<Consumption>) -> Result<(), AttemptError> {
+    let organization_id = OrganizationId::new(row.try_get("", "organization_id")?);
+    let created_at: DateTime<Utc> = row.try_get("", "created_at")?;
+    let last_sequence: i64 = row.try_get("", "sequence")?;
+    let mut after = Credits::ZERO;
+    for credit_type in CreditType::ALL {
+        let value: i64 = row.try_get("", &format!("{credit_type}_credits_available"))?;
+        after[credit_type] = Amount::new(value).map_err(|error| StoreError::Internal(error.to_string()))?;
+    }
+    let items = demand.get(&organization_id).map_or(&[][..], Vec::as_slice);
+    let Some(total) = items.last().map(|item| item.so_far) else { return Ok(()) };
+    let out_of_range = || StoreError::Internal("a balance before spending was out of range".to_owned());
+    let before = after.checked_add(total).ok_or_else(out_of_range)?;
+    let first_sequence = last_sequence - i64::try_from(items.len()).unwrap_or(i64::MAX);
+    for (sequence, item) in (first_sequence + 1..).zip(items) {
+        let available = before.checked_sub(item.so_far).ok_or_else(out_of_range)?;
+        spent.push(Consumption {
+            id: ConsumptionId::new(item.id),
+            organization_id,
+            request: item.request.clone(),
+            hold_id: None,
+            consumed: item.cost,
+            price_version: Some(item.version),
+            outcome: Outcome::Spent { sequence, available },
+            created_at,
+        });
+    }
+    Ok(())
+}
+
+/// The arguments of the call, in the order of the function's declaration.
+fn arguments(demand: &Demand<'_>, clock: Option<Timestamp>) -> Result<PgArguments, sqlx::error::BoxDynError> {
+    use sqlx::Arguments as _;
+    let items = || demand.iter().flat_map(|(organization, items)| items.iter().map(move |item| (organization, item)));
+    let each = |value: fn(&Item<'_>) -> Option<String>| items().map(|(_, item)| value(item)).collect::<Vec<_>>();
+    let prices: BTreeMap<&str, i32> = items().map(|(_, item)| (item.request.action.as_str(), item.version)).collect();
+    let totals: Vec<Credits> =
+        demand.values().map(|items| items.last().map_or(Credits::ZERO, |item| item.so_far)).collect();
+
+    let mut arguments = PgArguments::default();
+    arguments.add(PRICE_LOCK)?;
+    arguments.add(clock)?;
+    arguments.add(prices.keys().copied().collect::<Vec<_>>())?;
+    arguments.add(prices.values().copied().collect::<Vec<_>>())?;
+    arguments.add(demand.keys().map(|organization| organization.uuid()).collect::<Vec<_>>())?;
+    arguments.add(demand.values().map(|items| i32::try_from(items.len()).unwrap_or(i32::MAX)).collect::<Vec<_>>())?;
+    for credit_type in CreditType::ALL {
+        arguments.add(totals.iter().map(|total| total[credit_type].get()).collect::<Vec<_>>())?;
+    }
+    arguments.add(items().map(|(organization, _)| organization.uuid()).collect::<Vec<_>>())?;
+    arguments.add(demand.values().flat_map(|items| (1_i32..).zip(items).map(|(nth, _)| nth)).collect::<Vec<_>>())?;
+    arguments.add(items().map(|(_, item)| item.id).collect::<Vec<_>>())?;
+    arguments.add(items().map(|(_, item)| item.request.action.as_str()).collect::<Vec<_>>())?;
+    arguments.add(items().map(|(_, item)| item.request.quantity.get()).collect::<Vec<_>>())?;
+    arguments.add(items().map(|(_, item)| item.version).collect::<Vec<_>>())?;
+    arguments.add(each(|item| item.request.metadata.as_ref().map(multicredit_domain::Metadata::to_json)))?;
+    arguments.add(items().map(|(_, item)| item.request.occurred_at).collect::<Vec<_>>())?;
+    arguments.add(each(|item| item.request.actor.as_ref().map(|actor| actor.as_str().to_owned())))?;
+    arguments.add(items().map(|(_, item)| item.binding.map(|it| it.key.digest())).collect::<Vec<_>>())?;
+    arguments.add(items().map(|(_, item)| item.binding.map(|it| it.fingerprint)).collect::<Vec<_>>())?;
+    arguments.add(items().map(|(_, item)| item.binding.map(|it| it.key.kept_days())).collect::<Vec<_>>())?;
+    for credit_type in CreditType::ALL {
+        arguments.add(items().map(|(_, item)| item.cost[credit_type].get()).collect::<Vec<_>>())?;
+        arguments.add(items().map(|(_, item)| item.so_far[credit_type].get()).collect::<Vec<_>>())?;
+    }
+    Ok(arguments)
+}
