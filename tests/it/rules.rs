@@ -2,12 +2,10 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use multicredit_domain::credit::COUNT;
-use multicredit_domain::{
-    Account, Book, Credits, GrantId, GrantSource, GrantState, Lot, NewGrant, OrganizationId, Pages,
-};
+use multicredit_domain::{Account, Book, GrantId, GrantSource, GrantState, Lot, NewGrant, OrganizationId, Pages};
 use proptest::prelude::*;
-use tests::fixtures::amount;
-use tests::oracle::{Oracle, OracleLot};
+use tests::fixtures::{of_values, values};
+use tests::oracle::{Oracle, OracleGrant, OraclePrice};
 use uuid::Uuid;
 
 /// A step of a random history. Times are seconds after the step before.
@@ -38,14 +36,6 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn vector(values: [i64; COUNT]) -> Credits {
-    Credits::from_array(values.map(amount))
-}
-
-fn values(credits: Credits) -> [i64; COUNT] {
-    credits.to_array().map(multicredit_domain::Amount::get)
-}
-
 /// What the database would do between two requests: only the account and the unspent lots survive.
 fn reload(book: Book, ended: &mut Vec<Lot>) -> Book {
     let (account, pages, _) = book.into_parts();
@@ -62,19 +52,20 @@ proptest! {
     fn settling_lazily_is_settling_at_every_step(steps in prop::collection::vec((0_i64..10, step()), 1..40)) {
         let organization_id = OrganizationId::new(Uuid::nil());
         let mut now: DateTime<Utc> = DateTime::UNIX_EPOCH;
-        let mut oracle = Oracle::default();
+        let mut oracle = Oracle::new(now);
         let mut ended = Vec::new();
         let mut book = Book::new(Account::open(organization_id, now), Pages::default());
         let mut movements = Vec::new();
         for (index, (pause, step)) in steps.into_iter().enumerate() {
             now += TimeDelta::seconds(pause);
+            oracle.set_clock(now);
             match step {
                 Step::Grant { credits, priority, promotion, starts_in, lasts } => {
                     let from = now + TimeDelta::seconds(starts_in);
                     let until = lasts.map(|lasts| from.max(now) + TimeDelta::seconds(lasts));
                     let source = if promotion { GrantSource::Promotion } else { GrantSource::Purchase };
                     let new = NewGrant {
-                        credits: vector(credits),
+                        credits: of_values(credits),
                         source,
                         priority,
                         effective_at: Some(from),
@@ -82,22 +73,26 @@ proptest! {
                         reference: None,
                     };
                     book.settle(now).unwrap();
-                    book.grant(GrantId::new(Uuid::from_u128(index as u128)), &new, now).unwrap();
-                    oracle.lots.push(OracleLot { left: credits, priority, promotion, from, until });
+                    let id = Uuid::from_u128(index as u128);
+                    book.grant(GrantId::new(id), &new, now).unwrap();
+                    let new = OracleGrant { credits, source: source.as_str(), priority, from: Some(from), until };
+                    let place = oracle.grant(&new).unwrap();
+                    oracle.lots[place].id = Some(id);
                 }
                 Step::Consume { cost } => {
                     if book.account.is_due(now) {
                         book.settle(now).unwrap();
                     }
-                    let spent = book.account.spend(vector(cost), now).is_ok();
-                    prop_assert_eq!(spent, oracle.consume(cost, now));
+                    let spent = book.account.spend(of_values(cost), now).is_ok();
+                    let price = OraclePrice { costs: cost, unit: 1 };
+                    prop_assert_eq!(spent, oracle.consume(Some(price), 1).is_ok());
                 }
                 Step::Settle => book.settle(now).unwrap(),
             }
             // What a reader sees: a copy, settled.
             let mut seen = book.clone();
             seen.settle(now).unwrap();
-            prop_assert_eq!(values(seen.account.available), oracle.available(now));
+            prop_assert_eq!(values(seen.account.available), oracle.available());
             movements.extend(book.movements().iter().cloned());
             book = reload(book, &mut ended);
         }
@@ -105,15 +100,8 @@ proptest! {
         let (account, Pages { lots, .. }, booked) = book.into_parts();
         movements.extend(booked);
         for lot in lots.iter().chain(&ended) {
-            let index = usize::try_from(lot.id.uuid().as_u128()).unwrap();
-            // The oracle's lots are in order of granting; find this one by how many grants came before it.
-            let granted_before = lots.iter().chain(&ended).filter(|other| other.id < lot.id).count();
-            let theirs = &oracle.lots[granted_before];
-            let live = lot.validity.contains(now);
-            prop_assert_eq!(if live { values(lot.remaining) } else { theirs.left }, theirs.left, "lot {}", index);
-            if lot.state == GrantState::Expired {
-                prop_assert!(lot.remaining.is_zero());
-            }
+            let theirs = oracle.lots.iter().find(|theirs| theirs.id == Some(lot.id.uuid())).unwrap();
+            prop_assert_eq!(values(lot.remaining), theirs.left, "{:?}", lot);
         }
         for pair in movements.windows(2) {
             prop_assert!(pair[0].sequence < pair[1].sequence);

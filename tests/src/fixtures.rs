@@ -1,5 +1,6 @@
 //! What tests of the store begin with: a store on a test's database, organizations with credits, requests.
 
+use multicredit_domain::credit::COUNT;
 use multicredit_domain::{
     ActionType, Amount, Consume, CreditType, Credits, ExternalId, GrantSource, IdempotencyKey, NewGrant,
     OrganizationId, Quantity, TimeZone,
@@ -38,6 +39,16 @@ pub fn credits<const N: usize>(amounts: [(CreditType, i64); N]) -> Credits {
 /// A vector of AI credits alone.
 pub fn ai(value: i64) -> Credits {
     credits([(CreditType::Ai, value)])
+}
+
+/// A vector of credits from plain numbers, in the order of the types.
+pub fn of_values(values: [i64; COUNT]) -> Credits {
+    Credits::from_array(values.map(amount))
+}
+
+/// A vector of credits as plain numbers.
+pub fn values(credits: Credits) -> [i64; COUNT] {
+    credits.to_array().map(Amount::get)
 }
 
 /// A purchase of credits, spendable at once and for ever.

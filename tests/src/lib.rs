@@ -10,6 +10,7 @@
 //! starts servers of its own when it first needs them. Under a plain `cargo nextest run`, where every test is a
 //! process, that costs about a second a test.
 
+pub mod app;
 mod both_engines;
 mod database;
 pub mod fixtures;
@@ -20,4 +21,4 @@ pub mod redis;
 pub mod scratch;
 
 pub use both_engines::run;
-pub use database::{Engine, TestDb};
+pub use database::{Contents, ContentsReader, Engine, TestDb};

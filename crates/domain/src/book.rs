@@ -175,7 +175,7 @@ impl Book {
         let before = self.account.balance();
         let lot = self.lots.iter_mut().find(|lot| lot.id == id).ok_or(Refusal::UnknownGrant)?;
         if lot.has_ended(at) {
-            return Ok(lot.clone());
+            return Ok(lot.clone().shown(at));
         }
         let gone = std::mem::take(&mut lot.remaining);
         if lot.state == GrantState::Active {

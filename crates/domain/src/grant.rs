@@ -134,6 +134,16 @@ impl Lot {
             || self.validity.expires_at.is_some_and(|end| end < at)
     }
 
+    /// The lot as it is shown at `at`. One with nothing left is not settled again; that it has ended all the same follows
+    /// from its dates.
+    #[must_use]
+    pub fn shown(mut self, at: Timestamp) -> Self {
+        if self.state == GrantState::Exhausted && self.validity.has_ended(at) {
+            self.state = GrantState::Expired;
+        }
+        self
+    }
+
     /// Gives back what was drawn from it; `None` if it never held that much.
     pub(crate) fn put_back(&mut self, amount: Credits) -> Option<()> {
         let remaining = self.remaining.checked_add(amount).filter(|remaining| remaining.fits_in(self.granted))?;

@@ -8,6 +8,7 @@
 //! program. The migrations are compiled into that program, so a change of any makes a new template; a name made of the
 //! migrations' names would stay the same while one of them is edited.
 
+mod contents;
 mod postgres;
 mod sqlite;
 
@@ -16,6 +17,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 use uuid::Uuid;
 
+pub use contents::{Contents, ContentsReader};
 use postgres::PostgresDatabase;
 use sqlite::SqliteDatabase;
 
@@ -83,6 +85,11 @@ impl TestDb {
     /// libraries, not the product's.
     pub async fn connect(&self) -> anyhow::Result<DatabaseConnection> {
         connect(self.url(), POOL_SIZE).await
+    }
+
+    /// Sees whether anything in it changes.
+    pub async fn contents(&self) -> anyhow::Result<ContentsReader> {
+        ContentsReader::new(self.connect().await?).await
     }
 }
 

@@ -118,9 +118,13 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     serde_json::from_str(text).map_err(|error| explain::<T>(text, &error))
 }
 
-/// Reads a value that borrows from the text.
-pub fn parse_borrowed<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, Problem> {
-    serde_json::from_str(text).map_err(|error| malformed(&error))
+/// Reads a value that borrows from the text; of well-formed JSON that is none, `expected` says what it must be.
+pub fn parse_borrowed<'t, T: Deserialize<'t>>(text: &'t str, expected: &'static str) -> Result<T, Problem> {
+    serde_json::from_str(text).map_err(
+        |error| {
+            if error.is_data() { Problem::invalid("", expected) } else { malformed(&error) }
+        },
+    )
 }
 
 /// What was wrong with a text that is no `T`.

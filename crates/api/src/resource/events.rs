@@ -17,6 +17,12 @@ use crate::openapi::Tag;
 use crate::payload::{self, Json};
 use crate::problem::{Code, Failure, FieldErrors, Problem, failures};
 
+/// What an array of events must be.
+const MANY_EXPECTED: &str = {
+    const _: () = assert!(BATCH_ITEMS_MAX == 1000, "the text names this limit");
+    "must be an array of 1 to 1000 events"
+};
+
 /// The events of a request. One that is not valid is refused alone if it came with others.
 struct Events(Vec<Result<CloudEvent, FieldErrors>>);
 
@@ -26,9 +32,9 @@ impl Events {
     }
 
     fn many(text: &str) -> Result<Self, Problem> {
-        let events: Vec<&RawValue> = payload::parse_borrowed(text)?;
+        let events: Vec<&RawValue> = payload::parse_borrowed(text, MANY_EXPECTED)?;
         if !(1..=BATCH_ITEMS_MAX).contains(&events.len()) {
-            return Err(Problem::invalid("", format!("must be an array of 1 to {BATCH_ITEMS_MAX} events")));
+            return Err(Problem::invalid("", MANY_EXPECTED));
         }
         Ok(Self(events.into_iter().map(|event| CloudEvent::parse(event.get())).collect()))
     }

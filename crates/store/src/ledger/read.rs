@@ -95,10 +95,11 @@ fn named_lots(
     let named = tasks.iter().filter_map(|task| {
         let id = match &task.request {
             Request::Void { grant_id } => *grant_id,
-            Request::Subscribe { terms, time_zone, anchor: Some(anchor) } => {
+            Request::Subscribe { terms, time_zone, anchor } => {
                 let at = accounts.get(&task.organization_id)?.instant(clock);
-                let new = Subscription::new(task.organization_id, terms.clone(), time_zone.clone(), *anchor, at);
-                new.first_grant_id()?
+                let anchor = anchor.unwrap_or(at);
+                Subscription::new(task.organization_id, terms.clone(), time_zone.clone(), anchor, at)
+                    .first_grant_id()?
             }
             _ => return None,
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use multicredit_domain::{Grant, GrantId, GrantState, OrganizationId, Timestamp};
+use multicredit_domain::{Grant, GrantId, OrganizationId};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::book::SettledBook;
@@ -40,16 +40,9 @@ impl Store {
                 None => {}
             }
         }
-        let mut grants: Vec<_> = grants.into_values().rev().map(|grant| shown(grant, as_of)).collect();
+        let shown = |grant: Grant| Grant { lot: grant.lot.shown(as_of), ..grant };
+        let mut grants: Vec<_> = grants.into_values().rev().map(shown).collect();
         grants.truncate(usize::try_from(page.fetch_limit()).unwrap_or(usize::MAX));
         Ok(Page::new(grants, page.limit, |grant: &Grant| grant.lot.id))
     }
-}
-
-/// A lot with nothing left is not settled again; that it has ended all the same follows from its dates.
-fn shown(mut grant: Grant, at: Timestamp) -> Grant {
-    if grant.lot.state == GrantState::Exhausted && grant.lot.validity.has_ended(at) {
-        grant.lot.state = GrantState::Expired;
-    }
-    grant
 }

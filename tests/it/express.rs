@@ -1,0 +1,222 @@
+//! The express path and the portable path are one: the same requests, the same verdicts, the same rows.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use multicredit_domain::consume::Outcome;
+use multicredit_domain::{Consumption, CreditType, NewGrant, OrganizationId, OrganizationStatus};
+use multicredit_store::clock::Clock;
+use multicredit_store::{
+    Answer, ConsumeItem, ConsumptionFilter, NewPrice, OrganizationUpdate, PageRequest, Store, StoreConfig, StoreError,
+};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{Config, TestRunner};
+use sea_orm::{ConnectionTrait, Statement};
+use tests::fixtures::{credits, key, organization, purchase, request};
+use tests::{Engine, TestDb};
+
+/// How many histories are compared.
+const CASES: u32 = 60;
+
+/// How many organizations take part in each.
+const ORGANIZATIONS: usize = 3;
+
+/// A step of a random history.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A batch of consumptions: which organization, action, quantity and key.
+    Batch(Vec<(usize, &'static str, i64, Option<u8>)>),
+    /// Credits, lasting so many seconds if they do not last for ever.
+    Grant(usize, i64, Option<i64>),
+    /// Time passes.
+    Pause(i64),
+    /// A new price of `ai_chat`, in force after so many seconds.
+    Price(i64, i64),
+    /// An organization is frozen, or active again.
+    Freeze(usize, bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let action =
+        prop_oneof![4 => Just("ai_chat"), 2 => Just("whatsapp_ai_reply"), 1 => Just("ai_tokens"), 1 => Just("nothing")];
+    let item = (0..ORGANIZATIONS, action, 1_i64..40, prop::option::of(0_u8..6));
+    prop_oneof![
+        8 => prop::collection::vec(item, 1..12).prop_map(Step::Batch),
+        2 => (0..ORGANIZATIONS, 1_i64..200, prop::option::of(1_i64..20)).prop_map(|(o, c, l)| Step::Grant(o, c, l)),
+        2 => (0_i64..10).prop_map(Step::Pause),
+        1 => (0_i64..4, 0_i64..10).prop_map(|(cost, after)| Step::Price(cost, after)),
+        1 => (0..ORGANIZATIONS, any::<bool>()).prop_map(|(o, frozen)| Step::Freeze(o, frozen)),
+    ]
+}
+
+/// One of the two: a store, its organizations, and what it has answered.
+struct Side {
+    store: Store,
+    organizations: Vec<OrganizationId>,
+    keys: String,
+}
+
+/// What can be compared of an answer: everything but ids.
+fn shown(answer: Result<Answer<Consumption>, StoreError>) -> String {
+    match answer {
+        Ok(Answer { value, replayed }) => {
+            format!(
+                "{replayed} {:?} {:?} {:?} {}",
+                value.consumed, value.outcome, value.price_version, value.created_at
+            )
+        }
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+impl Side {
+    async fn apply(&self, step: &Step) -> Vec<String> {
+        match step {
+            Step::Batch(items) => {
+                let item = |(o, action, quantity, k): &(usize, &str, i64, Option<u8>)| ConsumeItem {
+                    organization_id: self.organizations[*o],
+                    request: request(action, *quantity),
+                    key: k.and_then(|k| key(&format!("{}{k}", self.keys))),
+                };
+                let answers = self.store.consume_many(items.iter().map(item).collect()).await;
+                answers.into_iter().map(shown).collect()
+            }
+            Step::Grant(o, amount, lasts) => {
+                let now = self.store.now().await.unwrap();
+                let both = credits([(CreditType::Ai, *amount), (CreditType::Whatsapp, *amount / 2)]);
+                let expires_at = lasts.map(|seconds| now + TimeDelta::seconds(seconds));
+                let new = NewGrant { expires_at, ..purchase(both) };
+                self.store.grant(self.organizations[*o], new, None).await.unwrap();
+                Vec::new()
+            }
+            Step::Freeze(o, frozen) => {
+                let status = if *frozen { OrganizationStatus::Frozen } else { OrganizationStatus::Active };
+                let update = OrganizationUpdate { status: Some(status), ..OrganizationUpdate::default() };
+                self.store.update_organization(self.organizations[*o], update).await.unwrap();
+                Vec::new()
+            }
+            Step::Pause(_) | Step::Price(..) => Vec::new(),
+        }
+    }
+
+    /// Every row that the two should have in common, in an order of their own.
+    async fn rows(&self) -> Vec<String> {
+        let mut rows = Vec::new();
+        for id in &self.organizations {
+            let page = PageRequest::first(100_000);
+            for movement in self.store.ledger(*id, page).await.unwrap().items {
+                rows.push(format!(
+                    "{} {:?} {:?} {:?} {}",
+                    movement.sequence, movement.kind, movement.change, movement.balance_after, movement.created_at
+                ));
+            }
+            let all = ConsumptionFilter::default();
+            let log = self.store.consumptions(*id, all, PageRequest::first(100_000)).await.unwrap().items;
+            let mut attempts: Vec<_> = log
+                .into_iter()
+                .map(|it| format!("{:?} {:?} {:?} {}", it.request, it.outcome, it.price_version, it.created_at))
+                .collect();
+            // Refusals of one instant are in no order.
+            attempts.sort();
+            rows.extend(attempts);
+            rows.push(format!("{:?}", self.store.balance(*id).await.unwrap().balance));
+        }
+        rows
+    }
+}
+
+async fn compare(steps: Vec<Step>, sides: &[Side; 2], clock: &Clock, now: &mut DateTime<Utc>) {
+    for step in steps {
+        match step {
+            Step::Pause(seconds) => {
+                *now += TimeDelta::seconds(seconds);
+                clock.set(*now);
+            }
+            Step::Price(cost, after) => {
+                let price = NewPrice {
+                    costs: credits([(CreditType::Ai, cost)]),
+                    unit_size: multicredit_domain::Quantity::ONE,
+                    description: None,
+                    active: cost > 0,
+                    effective_at: Some(*now + TimeDelta::seconds(after)),
+                };
+                let action = multicredit_domain::ActionType::new("ai_chat").unwrap();
+                sides[0].store.put_action(action, price).await.unwrap();
+            }
+            step => assert_eq!(sides[0].apply(&step).await, sides[1].apply(&step).await, "{step:?}"),
+        }
+    }
+    assert_eq!(sides[0].rows().await, sides[1].rows().await);
+}
+
+#[test]
+fn both_paths_decide_and_write_the_same() {
+    tests::run(Engine::Postgres, async |db: TestDb| {
+        let mut now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let clock = Clock::manual(now);
+        let open = async |express| {
+            Store::open(StoreConfig { express, clock: clock.clone(), ..StoreConfig::new(db.url()) }).await.unwrap()
+        };
+        let (express, portable) = (open(true).await, open(false).await);
+        let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+        for case in 0..CASES {
+            let history = prop::collection::vec(step(), 1..25).new_tree(&mut runner).unwrap().current();
+            let mut sides = Vec::new();
+            for (name, store) in [("express", &express), ("portable", &portable)] {
+                let mut organizations = Vec::new();
+                for index in 0..ORGANIZATIONS {
+                    let funds = credits([(CreditType::Ai, 100), (CreditType::Whatsapp, 50)]);
+                    organizations.push(organization(store, &format!("{name}-{case}-{index}"), funds).await);
+                }
+                sides.push(Side { store: store.clone(), organizations, keys: format!("{case}-") });
+            }
+            let Ok(sides) = <[Side; 2]>::try_from(sides) else { unreachable!("there are two") };
+            println!("history {case}: {history:?}");
+            compare(history, &sides, &clock, &mut now).await;
+        }
+        let keys = "SELECT COUNT(*) AS n, COUNT(DISTINCT k.organization_id) AS o FROM idempotency_keys k \
+                    JOIN organizations o ON o.id = k.organization_id WHERE o.name LIKE 'express-%'";
+        let mut counts = BTreeMap::new();
+        for sql in [keys.to_owned(), keys.replace("express", "portable")] {
+            let statement = Statement::from_string(sea_orm::DbBackend::Postgres, sql);
+            let row = db.connect().await.unwrap().query_one_raw(statement).await.unwrap().unwrap();
+            *counts.entry(row.try_get::<i64>("", "n").unwrap()).or_insert(0) += 1;
+        }
+        assert_eq!(counts.len(), 1, "both have bound the same number of keys");
+        assert!(express.verify().await.unwrap().passed());
+    });
+}
+
+#[test]
+fn two_writers_interleave_on_the_express_path_without_losing_anything() {
+    tests::run(Engine::Postgres, async |db: TestDb| {
+        let stores = [tests::fixtures::store(&db).await, tests::fixtures::store(&db).await];
+        let mut organizations = Vec::new();
+        for index in 0..8 {
+            let funds = credits([(CreditType::Ai, 500)]);
+            organizations.push(organization(&stores[0], &format!("shared-{index}"), funds).await);
+        }
+        let spend = async |n: usize| {
+            let id = organizations[n * 7 % organizations.len()];
+            let k = key(&format!("key-{}", n / 2));
+            stores[n % 2].consume(id, request("ai_chat", 1), k).await
+        };
+        // Two of a number share a key where they share the organization, and go to different writers.
+        let answers = futures_util::future::join_all((0..4_000).map(spend)).await;
+        let charged = answers.iter().filter(|answer| answer.as_ref().is_ok_and(|answer| !answer.replayed)).count();
+        let mut spent = 0;
+        for id in &organizations {
+            let balance = stores[0].balance(*id).await.unwrap();
+            spent += 500 - usize::try_from(balance.balance.available[CreditType::Ai].get()).unwrap();
+        }
+        assert_eq!(charged, spent);
+        let sequences = answers.into_iter().flatten().map(|answer| match answer.value.outcome {
+            Outcome::Spent { sequence, .. } => (answer.value.organization_id, sequence, answer.value.id),
+            Outcome::Refused { .. } => unreachable!("a refusal is an error"),
+        });
+        let distinct: std::collections::HashSet<_> = sequences.collect();
+        assert_eq!(distinct.len(), charged, "every charge has a number of its own");
+        assert!(stores[1].verify().await.unwrap().passed());
+    });
+}
