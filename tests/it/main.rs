@@ -1,5 +1,7 @@
 //! The tests that need more than one crate or a database: one program, so that it links once.
 
+#![expect(clippy::unwrap_used, reason = "in a test what fails to unwrap is the finding")]
+
 mod express;
 mod harness;
 mod http;

@@ -184,7 +184,7 @@ both_engines!(
             "",
             "Bearer",
             "Bearer ",
-            &key[..],
+            key,
             &format!("Basic {key}"),
             &format!("Bearer {key} {key}"),
             &format!("Bearer {}", key.to_uppercase()),

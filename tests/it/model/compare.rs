@@ -82,7 +82,7 @@ impl Sequence<'_> {
             let Some(next) = found.next else { break };
             page = PageRequest { after: Some(next), limit: PAGE };
         }
-        self.check_lines(0, got)
+        self.check_lines(0, &got)
     }
 
     async fn compare_balance(&mut self) -> anyhow::Result<()> {
@@ -181,13 +181,13 @@ impl Sequence<'_> {
         if first > 0 {
             ensure!(lines.len() == wanted && lines.pop().is_some(), "there are {} of {wanted}", lines.len());
         }
-        self.check_lines(first, lines)?;
+        self.check_lines(first, &lines)?;
         self.lines_compared = self.oracle.lines.len();
         Ok(())
     }
 
     /// Compares movements, highest sequence first, with the oracle's lines from `first` on.
-    fn check_lines(&self, first: usize, got: Vec<Movement>) -> anyhow::Result<()> {
+    fn check_lines(&self, first: usize, got: &[Movement]) -> anyhow::Result<()> {
         let mut got: Vec<_> = got.iter().map(LineSeen::of).collect();
         got.reverse();
         let expected: Vec<_> = self.oracle.lines[first..].iter().map(|line| self.expected_line(line)).collect();

@@ -114,7 +114,8 @@ async fn run_on(db: &TestDb, count: u32) {
         panic!("{failure}");
     }
     let report = world.store.verify().await.unwrap();
-    assert!(report.passed(), "{}", describe(&report, &world, &done.borrow()).await);
+    let done = done.into_inner();
+    assert!(report.passed(), "{}", describe(&report, &world, &done).await);
     world.store.close().await;
 }
 

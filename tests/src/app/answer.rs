@@ -33,6 +33,10 @@ impl Answer {
     }
 
     /// Whether it says that it was given before.
+    ///
+    /// # Panics
+    ///
+    /// If the header says anything but `true`.
     pub fn is_replay(&self) -> bool {
         match self.header("Idempotent-Replayed") {
             Some("true") => true,
