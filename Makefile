@@ -33,6 +33,12 @@ test: ## Install what is missing, start throwaway PostgreSQL and Redis, run ever
 	$(run_tests) --no-run
 	"$(target_directory)/debug/with-servers" $(run_tests)
 
+# Many random sequences against the naive ledger, for nights and for changes of the rules. Not by nextest, which ends
+# what takes this long.
+.PHONY: model
+model: ## Hold the ledger against the naive one in 10,000 random sequences on each engine
+	MULTICREDIT_MODEL_SEQUENCES=10000 cargo test --package tests --test it -- model:: --nocapture
+
 .PHONY: build
 build: ## Build the programs as released, into target/release
 	cargo build --release

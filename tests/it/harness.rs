@@ -33,6 +33,22 @@ both_engines!(a_database_sees_nothing_of_others_older_or_newer, async |db| -> an
     Ok(())
 });
 
+both_engines!(the_contents_of_a_database_show_every_change, async |db| -> anyhow::Result<()> {
+    let connection = db.connect().await?;
+    let contents = db.contents().await?;
+    let before = contents.read().await?;
+    assert_eq!(contents.read().await?, before);
+    for (statement, changed) in [
+        ("UPDATE credit_action_versions SET active = NOT active WHERE action_type = 'sms'", "credit_action_versions"),
+        ("DELETE FROM seaql_migrations WHERE version LIKE '%organizations'", "seaql_migrations"),
+    ] {
+        let before = contents.read().await?;
+        assert!(connection.execute_unprepared(statement).await?.rows_affected() > 0, "{statement}");
+        assert_eq!(contents.read().await?.differences(&before), [changed]);
+    }
+    Ok(())
+});
+
 both_engines!(an_empty_database_has_no_tables, async |db| -> anyhow::Result<()> {
     let empty = TestDb::empty(db.engine()).await?;
     assert_eq!(tables(&empty).await?, Vec::<String>::new());

@@ -4,6 +4,7 @@
 
 mod express;
 mod harness;
+mod holds;
 mod http;
 mod ledger;
 mod model;

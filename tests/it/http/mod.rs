@@ -22,6 +22,10 @@ mod organizations;
 mod plans;
 mod quote;
 mod refunds;
+mod refusals;
+mod scopes;
+mod transport;
+mod walk;
 
 use serde_json::Value;
 use uuid::Uuid;

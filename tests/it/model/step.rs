@@ -76,6 +76,8 @@ pub enum Action {
     Bundle,
     /// The sequence's own, whose price changes.
     Own,
+    /// There is none of that name.
+    Unknown,
 }
 
 /// A choice among the holds: of those that are open, if there are any, or of all.
@@ -90,7 +92,7 @@ pub enum Pick {
 pub enum Anchor {
     Unsaid,
     At(i64),
-    /// That of the subscription there is.
+    /// That of the subscription there is, or was.
     Same,
 }
 
@@ -114,7 +116,7 @@ pub type Sent = (Step, bool);
 
 /// A random sequence.
 pub fn sequence() -> impl Strategy<Value = Vec<Sent>> {
-    prop::collection::vec((step(), any::<bool>()), 5..45)
+    prop::collection::vec((step(), any::<bool>()), 5..40)
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -133,24 +135,24 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn spending() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (action(), quantity()).prop_map(|(action, quantity)| Step::Consume { action, quantity }),
-        3 => (action(), quantity(), half_hours(48))
+        8 => (action(), quantity()).prop_map(|(action, quantity)| Step::Consume { action, quantity }),
+        4 => (action(), quantity(), half_hours(48))
             .prop_map(|(action, quantity, ttl)| Step::Hold { action, quantity, ttl }),
-        3 => (pick(), part(200)).prop_map(|(hold, part)| Step::Capture { hold, part }),
+        4 => (pick(), part(200)).prop_map(|(hold, part)| Step::Capture { hold, part }),
         1 => pick().prop_map(|hold| Step::Release { hold }),
         1 => (pick(), half_hours(48)).prop_map(|(hold, ttl)| Step::Extend { hold, ttl }),
-        1 => (vector(6), 1_i64..10).prop_map(|(costs, unit)| Step::Price { costs, unit }),
+        1 => (vector(4), 1_i64..10).prop_map(|(costs, unit)| Step::Price { costs, unit }),
     ]
 }
 
 fn giving() -> impl Strategy<Value = Step> {
     let source = prop_oneof![Just(Source::Purchase), Just(Source::Promotion)];
     let starts = prop_oneof![
-        5 => Just(Starts::AtOnce),
+        7 => Just(Starts::AtOnce),
         2 => half_hours(60).prop_map(Starts::At),
         1 => (-10_i64..=0).prop_map(Starts::At),
     ];
-    let lasts = prop_oneof![2 => Just(None), 3 => half_hours(100).prop_map(Some), 1 => Just(Some(48))];
+    let lasts = prop_oneof![3 => Just(None), 4 => half_hours(250).prop_map(Some), 1 => Just(Some(48))];
     prop_oneof![
         5 => (credits(), source, 9_i32..=11, starts, lasts).prop_map(|(credits, source, priority, starts, lasts)| {
             Step::Grant { credits, source, priority, starts, lasts }
@@ -167,9 +169,9 @@ fn time() -> impl Strategy<Value = Step> {
     let beside = prop_oneof![3 => Just(0_i64), 1 => Just(-1), 1 => Just(1)];
     let jump = prop_oneof![
         1 => (1_i64..3_000_000).prop_map(Jump::Micros),
-        3 => half_hours(12).prop_map(Jump::HalfHours),
+        4 => half_hours(12).prop_map(Jump::HalfHours),
         4 => beside.prop_map(Jump::ToBoundary),
-        2 => (1_i64..6).prop_map(Jump::Days),
+        1 => (1_i64..6).prop_map(Jump::Days),
         1 => half_hours(4).prop_map(Jump::Back),
     ];
     prop_oneof![6 => jump.prop_map(Step::Clock), 1 => Just(Step::Sweep)]
@@ -179,7 +181,7 @@ fn plans() -> impl Strategy<Value = Step> {
     let anchor = prop_oneof![
         3 => Just(Anchor::Unsaid),
         1 => (-200_i64..=96).prop_map(Anchor::At),
-        1 => Just(Anchor::Same),
+        2 => Just(Anchor::Same),
     ];
     prop_oneof![
         3 => (any::<Index>(), anchor).prop_map(|(plan, anchor)| Step::Subscribe { plan, anchor }),
@@ -189,11 +191,12 @@ fn plans() -> impl Strategy<Value = Step> {
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        3 => Just(Action::Chat),
-        2 => Just(Action::Tokens),
-        3 => Just(Action::Reply),
-        2 => Just(Action::Bundle),
-        2 => Just(Action::Own),
+        9 => Just(Action::Chat),
+        6 => Just(Action::Tokens),
+        9 => Just(Action::Reply),
+        6 => Just(Action::Bundle),
+        6 => Just(Action::Own),
+        1 => Just(Action::Unknown),
     ]
 }
 
@@ -208,7 +211,7 @@ fn part(most: i64) -> impl Strategy<Value = Option<i64>> {
 }
 
 fn quantity() -> impl Strategy<Value = i64> {
-    prop_oneof![60 => 1_i64..40, 30 => 1_i64..200, 1 => Just(MOST)]
+    prop_oneof![60 => 1_i64..12, 30 => 1_i64..40, 10 => 1_i64..200, 1 => Just(MOST)]
 }
 
 fn half_hours(most: i64) -> impl Strategy<Value = i64> {
@@ -223,7 +226,7 @@ fn vector(most: i64) -> impl Strategy<Value = Vector> {
 /// Mostly little, so that it runs out; of one type or of all; and sometimes nearly all that there can be.
 fn credits() -> impl Strategy<Value = Vector> {
     prop_oneof![
-        8 => vector(60).prop_filter("nothing is granted", |credits| *credits != [0; TYPES]),
+        8 => vector(120).prop_filter("nothing is granted", |credits| *credits != [0; TYPES]),
         3 => (1_i64..100).prop_map(|amount| [amount, amount, 0, 0]),
         1 => Just([MOST - 100, 5, 0, 0]),
     ]

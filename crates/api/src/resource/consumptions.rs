@@ -9,7 +9,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::balance::Flag;
-use super::{example, exists};
+use super::{example, exists, unknown};
 use crate::auth::{Auth, Tenant, scope};
 use crate::openapi::Tag;
 use crate::page::{self, Cursor, Limit, Page};
@@ -173,10 +173,9 @@ impl Api {
         consumption_id: Path<ConsumptionId>,
     ) -> Result<Json<Record>, Failure<failures::Reading>> {
         let id = auth.organization(organization_id.0)?;
-        let found = auth.store().consumption(id, consumption_id.0).await.map_err(|error| match error {
-            StoreError::NotFound => Refusal::UnknownConsumption.into(),
-            error => error,
-        });
-        Ok(Json(found?.into()))
+        match auth.store().consumption(id, consumption_id.0).await {
+            Err(StoreError::NotFound) => Err(unknown(&auth, id, Refusal::UnknownConsumption).await.into()),
+            found => Ok(Json(found?.into())),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `/v1/organizations/{organization_id}/holds`: credits set aside for what is known only afterwards.
 
-use multicredit_domain::{ActionType, Actor, Credits, HoldId, HoldState, OrganizationId, Quantity, Timestamp};
-use multicredit_store::HoldAnswer;
+use multicredit_domain::{ActionType, Actor, Credits, HoldId, HoldState, OrganizationId, Quantity, Refusal, Timestamp};
+use multicredit_store::{HoldAnswer, StoreError};
 use poem_openapi::types::Example;
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::consume::SpentBody;
 use super::no_fields::NoFields;
-use super::{example, exists};
+use super::{example, exists, unknown};
 use crate::auth::{Auth, Tenant, scope};
 use crate::openapi::Tag;
 use crate::page::{self, Cursor, Limit, Page};
@@ -234,7 +234,12 @@ impl Api {
         hold_id: Path<HoldId>,
     ) -> Result<Json<Hold>, Failure<failures::Reading>> {
         let id = auth.organization(organization_id.0)?;
-        Ok(Json(Hold::of(id, auth.store().hold(id, hold_id.0).await?)))
+        match auth.store().hold(id, hold_id.0).await {
+            Err(StoreError::Refused(Refusal::UnknownHold)) => {
+                Err(unknown(&auth, id, Refusal::UnknownHold).await.into())
+            }
+            found => Ok(Json(Hold::of(id, found?))),
+        }
     }
 
     /// Capture a hold

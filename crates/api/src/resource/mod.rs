@@ -27,7 +27,7 @@ mod results;
 mod subscription;
 mod users;
 
-use multicredit_domain::OrganizationId;
+use multicredit_domain::{OrganizationId, Refusal};
 use poem_openapi::OpenApi;
 
 use crate::auth::Auth;
@@ -54,6 +54,14 @@ async fn exists<R, T>(auth: &Auth<R>, id: OrganizationId, items: &[T]) -> Result
         auth.store().organization(id).await?;
     }
     Ok(())
+}
+
+/// What to say of something that is not there: if its organization is not there either, then that, as everywhere.
+async fn unknown<R>(auth: &Auth<R>, id: OrganizationId, thing: Refusal) -> Problem {
+    match auth.store().organization(id).await {
+        Ok(_) => thing.into(),
+        Err(error) => error.into(),
+    }
 }
 
 /// Every operation as it states itself, with its scope where the security scheme will be.

@@ -1,0 +1,190 @@
+//! Every operation of the API, taken from its own document, with what is needed to call it: for what all operations
+//! must keep to, the ones of tomorrow included.
+
+use hyper::Method;
+use serde_json::{Value, json};
+use tests::app::{Call, Client, Organization, TestApp};
+
+/// The ids that stand in the document's examples.
+const EXAMPLE_ORGANIZATION: &str = "0199a3d2-7c50-7b2e-8a41-5f0c9d3e1b27";
+const EXAMPLE_EXTERNAL_ID: &str = "acme-eu";
+
+/// An id of nothing.
+pub const ABSENT: &str = "0199a3d2-0000-7000-8000-000000000000";
+
+/// The document of the API.
+pub struct Document(Value);
+
+/// One operation.
+#[derive(Clone)]
+pub struct Operation {
+    /// Its method.
+    pub method: Method,
+    /// Its path, with the names of parameters in braces.
+    pub path: String,
+    /// What it says of itself.
+    pub described: Value,
+}
+
+impl Document {
+    /// The document that an application serves.
+    pub async fn of(app: &TestApp) -> Self {
+        Self(app.stranger().get("/openapi.json").await.expect(200))
+    }
+
+    /// Its operations below `/v1`.
+    pub fn operations(&self) -> Vec<Operation> {
+        let paths = self.0["paths"].as_object().unwrap().iter().filter(|(path, _)| path.starts_with("/v1/"));
+        let operations = paths.flat_map(|(path, operations)| {
+            operations.as_object().unwrap().iter().map(|(method, described)| Operation {
+                method: method.to_uppercase().parse().unwrap(),
+                path: path.clone(),
+                described: described.clone(),
+            })
+        });
+        let operations: Vec<Operation> = operations.collect();
+        assert!(operations.len() >= 38, "only {} operations were found", operations.len());
+        operations
+    }
+
+    /// The methods of every path.
+    pub fn paths(&self) -> Vec<(String, Vec<String>)> {
+        let paths = self.0["paths"].as_object().unwrap().iter();
+        let methods =
+            |operations: &Value| operations.as_object().unwrap().keys().map(|method| method.to_uppercase()).collect();
+        paths.map(|(path, operations)| (path.clone(), methods(operations))).collect()
+    }
+
+    /// The schema that one refers to, however it does.
+    pub fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        if let Some(name) = schema["$ref"].as_str() {
+            let name = name.rsplit('/').next().unwrap();
+            return self.resolve(&self.0["components"]["schemas"][name]);
+        }
+        match schema["allOf"].as_array() {
+            Some(parts) => self.resolve(&parts[0]),
+            None => schema,
+        }
+    }
+
+    /// The media type and the schema of an operation's body, if it takes one.
+    pub fn body<'a>(&'a self, operation: &'a Operation) -> Option<(&'a str, &'a Value)> {
+        let content = operation.described["requestBody"]["content"].as_object()?;
+        let (media_type, content) = content.iter().find(|(media_type, _)| !media_type.contains("batch"))?;
+        Some((media_type, self.resolve(&content["schema"])))
+    }
+}
+
+impl Operation {
+    /// What to call it.
+    pub fn name(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    /// Whether it is about one organization, by its path.
+    pub fn is_of_an_organization(&self) -> bool {
+        self.path.starts_with("/v1/organizations/{organization_id}")
+    }
+
+    /// Whether an answer's status is one that the document tells of.
+    pub fn documents(&self, status: u16) -> bool {
+        self.described["responses"].get(status.to_string()).is_some()
+    }
+
+    /// Its parameters that stand there.
+    pub fn parameters(&self, place: &str) -> Vec<&Value> {
+        let parameters = self.described["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+        parameters.iter().filter(|parameter| parameter["in"] == place).collect()
+    }
+}
+
+/// An organization with one of everything, so that every operation can be called and succeeds.
+pub struct World {
+    /// The organization.
+    pub organization: Organization,
+    /// What the customer calls it.
+    pub external_id: String,
+    grant_id: String,
+    consumption_id: String,
+    hold_id: String,
+    api_key_id: String,
+}
+
+impl World {
+    /// A new one.
+    pub async fn new(app: &TestApp, external_id: &str) -> Self {
+        let organization = app.organization(external_id, json!({ "ai": 1_000, "whatsapp": 1_000 })).await;
+        let id = async |path: &str, body: Value| {
+            let made = app.admin.post(path).json(body).await.expect(201);
+            made["id"].as_str().unwrap().to_owned()
+        };
+        let grant = json!({ "credits": { "ai": 50 }, "source": "purchase", "reference": external_id });
+        let tokens = |quantity: i64| json!({ "action": "ai_tokens", "quantity": quantity, "actor": external_id });
+        let key = json!({ "name": external_id, "scopes": ["read"], "organization_id": organization.id });
+        let plan = json!({ "allowance": { "ai": 1 }, "interval": "month" });
+        app.admin.put("/v1/plans/pro-monthly").json(plan).await.expect(200);
+        // From where the document's example counts: it cannot be moved afterwards.
+        let subscription = json!({ "plan": "pro-monthly", "anchor": "2026-11-01T00:00:00+01:00" });
+        app.admin.put(&organization.path("/subscription")).json(subscription).await.expect(200);
+        app.admin.put(&organization.path("/members/user-42")).await.expect(200);
+        Self {
+            grant_id: id(&organization.path("/grants"), grant).await,
+            consumption_id: id(&organization.path("/consume"), tokens(4_818)).await,
+            hold_id: id(&organization.path("/holds"), tokens(8_000)).await,
+            api_key_id: id("/v1/api-keys", key).await,
+            external_id: external_id.to_owned(),
+            organization,
+        }
+    }
+
+    /// The operation's path, about this organization and what belongs to it.
+    pub fn path(&self, operation: &Operation) -> String {
+        self.path_in(operation, &self.organization.id)
+    }
+
+    /// The operation's path, about another organization and what belongs to this one.
+    pub fn path_in(&self, operation: &Operation, organization_id: &str) -> String {
+        let values = [
+            ("organization_id", organization_id),
+            ("grant_id", &self.grant_id),
+            ("consumption_id", &self.consumption_id),
+            ("hold_id", &self.hold_id),
+            ("api_key_id", &self.api_key_id),
+            ("action_type", "ai_tokens"),
+            ("code", "pro-monthly"),
+            ("user_id", "user-42"),
+        ];
+        let path = values
+            .into_iter()
+            .fold(operation.path.clone(), |path, (name, value)| path.replace(&format!("{{{name}}}"), value));
+        assert!(!path.contains('{'), "a parameter that nobody knows: {path}");
+        path
+    }
+
+    /// The body of the document's example, about this organization.
+    pub fn example(&self, document: &Document, operation: &Operation) -> Option<(String, Value)> {
+        let (media_type, schema) = document.body(operation)?;
+        let example = &schema["example"];
+        assert!(example.is_object(), "{} has no example", operation.name());
+        let mut example: Value =
+            example.to_string().replace(EXAMPLE_ORGANIZATION, &self.organization.id).parse().unwrap();
+        if example["subject"] == EXAMPLE_EXTERNAL_ID {
+            example["subject"] = self.external_id.as_str().into();
+        }
+        Some((media_type.to_owned(), example))
+    }
+
+    /// A call of the operation as the document's example shows it, about this organization.
+    pub fn call(&self, client: &Client, document: &Document, operation: &Operation) -> Call {
+        self.call_at(client, document, operation, &self.path(operation))
+    }
+
+    /// The same at another path.
+    pub fn call_at(&self, client: &Client, document: &Document, operation: &Operation, path: &str) -> Call {
+        let call = client.call(operation.method.clone(), path);
+        match self.example(document, operation) {
+            Some((media_type, example)) => call.body(&media_type, example.to_string()),
+            None => call,
+        }
+    }
+}
