@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need besides Rust, where it is missing: the server programs of PostgreSQL and of Redis.
+# Installs what the tests need besides Rust, where it is missing: the server programs of PostgreSQL and of Redis, curl.
 #
 # Only the programs are wanted. The tests start throwaway servers of their own (tests/src/postgres.rs), so no system
 # service is started and no system cluster is made. Without apt-get, or without the right to use it, it says what to
@@ -21,6 +21,8 @@ have_redis() {
 missing=()
 have_postgres || missing+=(postgresql)
 have_redis || missing+=(redis-server)
+# The command that the demo prints for people is run as they would.
+command -v curl >/dev/null || missing+=(curl)
 [ "${#missing[@]}" -gt 0 ] || exit 0
 
 if [ "$(id -u)" -eq 0 ]; then
@@ -34,9 +36,9 @@ fi
 if [ "${#as_root[@]}" -eq 0 ] || ! command -v apt-get >/dev/null; then
     {
         echo "The tests need programs that are not installed: ${missing[*]}."
-        echo "Install the PostgreSQL server (initdb and postgres, 15 or newer) and redis-server, for example:"
-        echo "    Debian, Ubuntu:  sudo apt-get install postgresql redis-server"
-        echo "    Fedora:          sudo dnf install postgresql-server redis"
+        echo "Install the PostgreSQL server (initdb and postgres, 15 or newer), redis-server and curl, for example:"
+        echo "    Debian, Ubuntu:  sudo apt-get install postgresql redis-server curl"
+        echo "    Fedora:          sudo dnf install postgresql-server redis curl"
         echo "    macOS:           brew install postgresql redis"
         echo "A PostgreSQL in an unusual place is found by MULTICREDIT_TEST_POSTGRES_BIN=<the folder of initdb>."
     } >&2

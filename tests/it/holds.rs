@@ -233,3 +233,30 @@ both_engines!(periods_end_where_the_calendar_ends_them, async |db| {
     }
     assert_verified(&store).await;
 });
+
+both_engines!(many_versions_of_a_plan_put_at_once_are_all_there, async |db| {
+    let store = &store(&db).await;
+    let code = PlanCode::new("popular").unwrap();
+    let put = join_all((0..20).map(|n| store.put_plan(code.clone(), plan(PlanPeriod::Day, n)))).await;
+    let versions: Result<BTreeSet<_>, _> = put.into_iter().map(|plan| plan.map(|plan| plan.terms.version)).collect();
+    assert_eq!(versions.unwrap(), (1..=20).collect());
+    assert_eq!(store.plan(&code).await.unwrap().terms.version, 20);
+});
+
+both_engines!(a_hold_that_was_cut_short_is_over_for_spenders_too, async |db| {
+    let beginning = at("2026-03-01T00:00:00Z");
+    let clock = Clock::manual(beginning);
+    let store = replica(&db, &clock).await;
+    let id = organization(&store, "short", ai(10)).await;
+    let placed = store.place_hold(id, hold("ai_chat", 10, 86_400), None).await.unwrap().value.hold;
+    let cut = store.extend_hold(id, placed.id, 60, None).await.unwrap().value.hold;
+    assert_eq!(cut.expires_at, beginning + TimeDelta::seconds(60));
+    clock.set(cut.expires_at);
+    store.consume(id, request("ai_chat", 10), None).await.unwrap();
+    let lines = store.ledger(id, PageRequest::first(2)).await.unwrap().items;
+    assert_eq!(
+        lines.iter().map(|line| line.kind).collect::<Vec<_>>(),
+        [MovementKind::Consumption, MovementKind::HoldExpiry]
+    );
+    assert_verified(&store).await;
+});

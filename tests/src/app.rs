@@ -19,7 +19,6 @@ use multicredit::listener::PromptAcceptor;
 use multicredit_domain::Timestamp;
 use multicredit_store::clock::Clock;
 use multicredit_store::{NewApiKey, Scope, Store, StoreConfig};
-use poem::Server;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -35,16 +34,24 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// The admin key of every test's application; each has a database of its own.
 const ADMIN_KEY: &str = "the-admin-key-of-a-test-0123456789";
 
-/// A running application.
+/// A running application, with a database of its own.
 pub struct TestApp {
     /// A client that may do everything.
     pub admin: Client,
     /// The store that the application works on.
     pub store: Store,
-    stop: oneshot::Sender<()>,
-    server: JoinHandle<io::Result<()>>,
+    clock: Clock,
+    server: Server,
     // Last: it is dropped after everything that uses it.
     db: TestDb,
+}
+
+/// A further process, as it were, that serves the same database as a [`TestApp`].
+pub struct Replica {
+    /// A client of this replica that may do everything.
+    pub admin: Client,
+    store: Store,
+    server: Server,
 }
 
 /// An organization that a test has made.
@@ -102,21 +109,17 @@ impl TestApp {
     ///
     /// If it cannot be served.
     pub async fn start(db: TestDb, clock: Clock) -> Self {
-        let config = StoreConfig { clock, ..StoreConfig::new(db.url()) };
-        let store = Store::open(config).await.expect("the database opens");
+        let store = open(&db, &clock).await;
         store.create_api_key(new_key(ADMIN_KEY)).await.expect("the admin key is registered");
-        let acceptor = PromptAcceptor::bind(ANY_PORT).await.expect("there is a free port");
-        let admin = Client::new(acceptor.address()).with_key(ADMIN_KEY);
-        let (stop, stopped) = oneshot::channel();
-        let server = Server::new_with_acceptor(acceptor).run_with_graceful_shutdown(
-            endpoint(store.clone(), AppSettings::default()),
-            async {
-                // A test that failed has dropped the sender, which ends the server as well.
-                let _ = stopped.await;
-            },
-            Some(DRAIN),
-        );
-        Self { admin, server: tokio::spawn(server), store, stop, db }
+        let (server, admin) = Server::start(&store).await;
+        Self { admin, store, clock, server, db }
+    }
+
+    /// Another application on the same database, with the same clock.
+    pub async fn replica(&self) -> Replica {
+        let store = open(&self.db, &self.clock).await;
+        let (server, admin) = Server::start(&store).await;
+        Replica { admin, store, server }
     }
 
     /// The database.
@@ -189,12 +192,57 @@ impl TestApp {
     ///
     /// If the server does not end by itself.
     pub async fn stop(self) {
-        let asked_at = Instant::now();
-        drop(self.stop);
-        self.server.await.expect("the server did not panic").expect("the server ended without an error");
-        assert!(asked_at.elapsed() < DRAIN, "the server had to cut off a connection that had nothing to do");
+        self.server.stop().await;
         self.store.close().await;
     }
+}
+
+impl Replica {
+    /// Ends the replica in order.
+    ///
+    /// # Panics
+    ///
+    /// If its server does not end by itself.
+    pub async fn stop(self) {
+        self.server.stop().await;
+        self.store.close().await;
+    }
+}
+
+/// What listens.
+struct Server {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl Server {
+    /// Serves the store on a port of its own; with a client that may do everything.
+    async fn start(store: &Store) -> (Self, Client) {
+        let acceptor = PromptAcceptor::bind(ANY_PORT).await.expect("there is a free port");
+        let admin = Client::new(acceptor.address()).with_key(ADMIN_KEY);
+        let (stop, stopped) = oneshot::channel();
+        let task = poem::Server::new_with_acceptor(acceptor).run_with_graceful_shutdown(
+            endpoint(store.clone(), AppSettings::default()),
+            async {
+                // A test that failed has dropped the sender, which ends the server as well.
+                let _ = stopped.await;
+            },
+            Some(DRAIN),
+        );
+        (Self { stop, task: tokio::spawn(task) }, admin)
+    }
+
+    async fn stop(self) {
+        let asked_at = Instant::now();
+        drop(self.stop);
+        self.task.await.expect("the server did not panic").expect("the server ended without an error");
+        assert!(asked_at.elapsed() < DRAIN, "the server had to cut off a connection that had nothing to do");
+    }
+}
+
+async fn open(db: &TestDb, clock: &Clock) -> Store {
+    let config = StoreConfig { clock: clock.clone(), ..StoreConfig::new(db.url()) };
+    Store::open(config).await.expect("the database opens")
 }
 
 fn new_key(secret: &str) -> NewApiKey {

@@ -1,10 +1,9 @@
 //! `/v1/actions`.
 
 use chrono::TimeDelta;
-use multicredit_store::{Store, StoreConfig};
 use serde_json::{Value, json};
-use tests::app::{credits, instant, served, served_at};
-use tests::{both_engines, fixtures};
+use tests::app::{Client, credits, instant, served, served_at};
+use tests::both_engines;
 
 use super::{assert_is_instant, column};
 
@@ -81,12 +80,11 @@ both_engines!(
     a_price_to_come_is_shown_before_and_charged_by_every_replica_from_its_instant_on,
     served_at(NOW, async |app, clock| {
         let acme = app.organization("acme", json!({ "ai": 100 })).await;
-        let replica = StoreConfig { clock: clock.clone(), ..StoreConfig::new(app.db().url()) };
-        let replica = Store::open(replica).await.unwrap();
+        let replica = app.replica().await;
         let spend = async || {
-            let here = app.admin.post(&acme.path("/consume")).json(json!({ "action": "ai_chat" })).await.expect(201);
-            let there = replica.consume(acme.id.parse().unwrap(), fixtures::request("ai_chat", 1), None).await.unwrap();
-            (here["consumed"]["ai"].clone(), there.value.consumed)
+            let spend = |client: &Client| client.post(&acme.path("/consume")).json(json!({ "action": "ai_chat" }));
+            let (here, there) = (spend(&app.admin).await.expect(201), spend(&replica.admin).await.expect(201));
+            [here["consumed"]["ai"].clone(), there["consumed"]["ai"].clone()]
         };
         let price = json!({ "costs": { "ai": 9 }, "effective_at": "2026-11-22T11:00:00+01:00" });
         let put = app.admin.put("/v1/actions/ai_chat").json(price).await.expect(200);
@@ -97,12 +95,12 @@ both_engines!(
 
         let from = instant("2026-11-22T10:00:00Z");
         clock.set(from - TimeDelta::microseconds(1));
-        assert_eq!(spend().await, (json!(1), fixtures::ai(1)));
+        assert_eq!(spend().await, [1, 1]);
         clock.set(from);
-        assert_eq!(spend().await, (json!(9), fixtures::ai(9)));
+        assert_eq!(spend().await, [9, 9]);
         let shown = app.admin.get("/v1/actions/ai_chat").await.expect(200);
         assert_eq!((&shown["version"], &shown["upcoming"]), (&json!(2), &json!([])));
-        replica.close().await;
+        replica.stop().await;
     })
 );
 

@@ -1,7 +1,7 @@
 //! `/v1/organizations/{organization_id}/consume`.
 
 use chrono::TimeDelta;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use multicredit_store::clock;
 use serde_json::{Value, json};
 use tests::app::{credits, served};
@@ -154,5 +154,48 @@ both_engines!(
         assert_eq!(statuses, [vec![201; 50], vec![402; 30]].concat());
         assert_eq!(app.available(&acme).await, credits(0, 0, 0, 0));
         assert_eq!(app.admin.all(&acme.path("/consumptions"), 100).await.len(), 80);
+    })
+);
+
+both_engines!(
+    a_thousand_and_twenty_four_that_wait_for_one_organization_are_all_served,
+    served(async |app| {
+        let acme = app.organization("acme", json!({ "sms": 2_000 })).await;
+        let item = json!({ "organization_id": acme.id, "action": "sms" });
+        let batch = app.admin.post("/v1/consume/batch").json(json!({ "items": vec![item; 1_000] }));
+        let single = |_| app.admin.post(&acme.path("/consume")).json(json!({ "action": "sms" })).into_future();
+        let (batch, singles) = join(batch.into_future(), join_all((0..24).map(single))).await;
+        let results = batch.expect(200)["results"].as_array().unwrap().clone();
+        assert!(results.iter().all(|result| result["status"] == 201), "{batch}");
+        for single in singles {
+            single.expect(201);
+        }
+        assert_eq!(app.available(&acme).await, credits(0, 0, 0, 2_000 - 1_024));
+    })
+);
+
+both_engines!(
+    when_freezing_is_answered_nothing_is_spent_any_more,
+    served(async |app| {
+        let acme = app.organization("acme", json!({ "ai": 100_000 })).await;
+        let spend = async |_| {
+            let mut spent = 0;
+            loop {
+                let answer = app.admin.post(&acme.path("/consume")).json(json!({ "action": "ai_chat" })).await;
+                if answer.status != 201 {
+                    answer.refused(423, "organization_frozen");
+                    return spent;
+                }
+                spent += 1;
+            }
+        };
+        let freeze = async {
+            while app.available(&acme).await["ai"] == 100_000 {}
+            app.set_status(&acme, "frozen").await;
+            app.available(&acme).await
+        };
+        let (spent, at_once) = join(join_all((0..16).map(spend)), freeze).await;
+        assert_eq!(app.available(&acme).await, at_once);
+        assert_eq!(at_once["ai"], 100_000 - spent.into_iter().sum::<i64>());
     })
 );

@@ -3,8 +3,10 @@
 use hyper::Method;
 use multicredit_store::clock::Clock;
 use serde_json::{Value, json};
-use tests::app::{TestApp, served};
+use tests::app::{TestApp, served, served_at};
 use tests::both_engines;
+
+use super::walk::{Document, World};
 
 both_engines!(
     a_server_with_a_database_is_live_and_ready_to_anybody,
@@ -120,6 +122,24 @@ both_engines!(
             let (get, head) = (app.admin.get(path).await, app.admin.call(Method::HEAD, path).await);
             assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
             assert_eq!(head.header("Content-Type"), get.header("Content-Type"), "{path}");
+        }
+    })
+);
+
+both_engines!(
+    the_examples_of_the_document_are_accepted_and_answered_as_it_says,
+    served_at("2026-11-22T09:30:00Z", async |app, _| {
+        let document = Document::of(app).await;
+        for (number, operation) in document.operations().into_iter().enumerate() {
+            let world = World::new(app, &format!("world-{number}")).await;
+            let answer = world.call(&app.admin, &document, &operation).await;
+            assert!((200..300).contains(&answer.status), "{answer}");
+            assert!(operation.documents(answer.status), "not in the document: {answer}");
+            if answer.status != 204 {
+                let schema = operation.answer(answer.status);
+                assert_eq!(document.mismatches(schema, &answer.json()), Vec::<String>::new(), "{answer}");
+                assert_ne!(document.mismatches(schema, &json!({ "field": 1 })), Vec::<String>::new(), "{schema}");
+            }
         }
     })
 );

@@ -168,6 +168,28 @@ both_engines!(
 );
 
 both_engines!(
+    replicas_that_are_asked_at_once_charge_once_and_give_the_same_answer,
+    served(async |app| {
+        let acme = app.organization("acme", json!({ "ai": 1_000 })).await;
+        let replica = app.replica().await;
+        for round in 0..5 {
+            let send = |number: i32| {
+                let client = if number % 2 == 0 { &app.admin } else { &replica.admin };
+                let call = client.post(&acme.path("/consume")).once(&format!("k{round}"));
+                call.json(json!({ "action": "ai_chat", "quantity": 7 })).into_future()
+            };
+            let answers = join_all((0..10).map(send)).await;
+            answers[0].expect(201);
+            let different: BTreeSet<_> = answers.iter().map(said).collect();
+            assert_eq!(different.len(), 1);
+            assert_eq!(answers.iter().filter(|answer| !answer.is_replay()).count(), 1);
+        }
+        assert_eq!(app.available(&acme).await, credits(1_000 - 5 * 7, 0, 0, 0));
+        replica.stop().await;
+    })
+);
+
+both_engines!(
     a_refusal_binds_no_key,
     served(async |app| {
         let acme = app.organization("acme", json!({ "ai": 1 })).await;

@@ -116,6 +116,7 @@ both_engines!(
         for change in [
             json!({ "status": "active" }),
             json!({ "status": "frozen" }),
+            json!({ "status": "active", "name": "again" }),
             json!({ "name": "again" }),
             json!({ "time_zone": "Asia/Tokyo" }),
         ] {

@@ -73,6 +73,52 @@ impl Document {
         let (media_type, content) = content.iter().find(|(media_type, _)| !media_type.contains("batch"))?;
         Some((media_type, self.resolve(&content["schema"])))
     }
+
+    /// Where a value is not what its schema says: fields that are missing, or there and not documented, or of another
+    /// type.
+    pub fn mismatches(&self, schema: &Value, value: &Value) -> Vec<String> {
+        let mut found = Vec::new();
+        self.compare(schema, value, "", &mut found);
+        found
+    }
+
+    fn compare(&self, schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
+        if value.is_null() && is_nullable(schema) {
+            return;
+        }
+        let schema = self.resolve(schema);
+        let is_right = match schema["type"].as_str() {
+            Some("object") => value.is_object(),
+            Some("array") => value.is_array(),
+            Some("string") => value.is_string(),
+            Some("integer") => value.is_i64() || value.is_u64(),
+            Some("boolean") => value.is_boolean(),
+            _ => true,
+        };
+        if !is_right || schema["enum"].as_array().is_some_and(|names| !names.contains(value)) {
+            found.push(format!("{place} is {value}"));
+        }
+        for item in value.as_array().into_iter().flatten() {
+            self.compare(&schema["items"], item, &format!("{place}[]"), found);
+        }
+        let Some(properties) = schema["properties"].as_object() else { return };
+        for (name, value) in value.as_object().into_iter().flatten() {
+            match properties.get(name) {
+                Some(property) => self.compare(property, value, &format!("{place}.{name}"), found),
+                None => found.push(format!("{place}.{name} is not documented")),
+            }
+        }
+        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            if value.get(name).is_none() {
+                found.push(format!("{place}.{name} is missing"));
+            }
+        }
+    }
+}
+
+fn is_nullable(schema: &Value) -> bool {
+    let parts = schema["allOf"].as_array().into_iter().flatten();
+    schema["nullable"] == true || parts.into_iter().any(is_nullable)
 }
 
 impl Operation {
@@ -89,6 +135,11 @@ impl Operation {
     /// Whether an answer's status is one that the document tells of.
     pub fn documents(&self, status: u16) -> bool {
         self.described["responses"].get(status.to_string()).is_some()
+    }
+
+    /// The schema of its answer with that status.
+    pub fn answer(&self, status: u16) -> &Value {
+        &self.described["responses"][status.to_string()]["content"]["application/json"]["schema"]
     }
 
     /// Its parameters that stand there.

@@ -14,6 +14,7 @@
 //! sequences that failed once are kept in `tests/it/model.seeds` and run first, on both engines. To replay a failure of
 //! another machine, add the line `cc ...` that it printed to that file.
 
+mod asking;
 mod compare;
 mod requests;
 mod sequence;

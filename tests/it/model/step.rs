@@ -4,7 +4,8 @@
 //! place among those there are when its turn comes. So every list of steps is a valid sequence, and so is what is left
 //! of it when some are taken out, which is what makes a failing one short.
 //!
-//! Spans of time are multiples of half an hour, mostly. Left to chance, two boundaries would never fall on one instant.
+//! Instants are half hours of the clock, and quarters of the day rather than others. Left to chance, two boundaries would
+//! never fall on one instant.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -13,24 +14,10 @@ use tests::oracle::{MOST, TYPES, Vector};
 /// Something done to the organization, or to the clock.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// Grants credits.
-    Grant { credits: Vector, source: Source, priority: i32, starts: Starts, lasts: Option<i64> },
-    /// Takes back what is left of a lot.
-    Void { lot: Index },
-    /// Corrects the balance.
-    Adjust { change: Vector },
-    /// Spends.
-    Consume { action: Action, quantity: i64 },
-    /// Sets credits aside, for so many half hours.
-    Hold { action: Action, quantity: i64, ttl: i64 },
-    /// Captures a hold.
-    Capture { hold: Pick, part: Option<i64> },
-    /// Gives up a hold.
-    Release { hold: Pick },
-    /// Lets a hold last so many half hours from now.
-    Extend { hold: Pick, ttl: i64 },
-    /// Gives a spending back.
-    Refund { spending: Index, part: Option<i64>, new_lot_if_over: bool },
+    /// Asks for something.
+    Ask(Question),
+    /// Asks for several things at once, which the ledger's writer finds in one batch; with keys, for the first once more.
+    AskTogether(Vec<Question>),
     /// Subscribes to one of the plans.
     Subscribe { plan: Index, anchor: Anchor },
     /// Ends the subscription.
@@ -49,6 +36,29 @@ pub enum Step {
     LookBack { answer: Index },
 }
 
+/// Something that takes an idempotency key.
+#[derive(Debug, Clone)]
+pub enum Question {
+    /// Grants credits.
+    Grant { credits: Vector, source: Source, priority: i32, starts: Starts, lasts: Option<i64> },
+    /// Takes back what is left of a lot.
+    Void { lot: Index },
+    /// Corrects the balance.
+    Adjust { change: Vector },
+    /// Spends.
+    Consume { action: Action, quantity: i64 },
+    /// Sets credits aside.
+    Hold { action: Action, quantity: i64, until: Until },
+    /// Captures a hold.
+    Capture { hold: Pick, part: Option<i64> },
+    /// Gives up a hold.
+    Release { hold: Pick },
+    /// Gives a hold another end.
+    Extend { hold: Pick, until: Until },
+    /// Gives a spending back.
+    Refund { spending: Index, part: Option<i64>, new_lot_if_over: bool },
+}
+
 /// Where a grant comes from.
 #[derive(Debug, Clone, Copy)]
 pub enum Source {
@@ -56,7 +66,7 @@ pub enum Source {
     Promotion,
 }
 
-/// When a grant starts, in half hours from now.
+/// When a grant starts, in half hours from the last one.
 #[derive(Debug, Clone, Copy)]
 pub enum Starts {
     AtOnce,
@@ -87,7 +97,16 @@ pub enum Pick {
     Any(Index),
 }
 
-/// From where a subscription counts its days, in half hours from now.
+/// When a hold ends.
+#[derive(Debug, Clone, Copy)]
+pub enum Until {
+    /// So many half hours of the clock from the last one.
+    HalfHour(i64),
+    /// Together with the lot that ends next.
+    NextLotEnds,
+}
+
+/// From where a subscription counts its days, in half hours from the last one.
 #[derive(Debug, Clone, Copy)]
 pub enum Anchor {
     Unsaid,
@@ -101,7 +120,7 @@ pub enum Anchor {
 pub enum Jump {
     /// By so many microseconds.
     Micros(i64),
-    /// By so many half hours.
+    /// To a half hour of the clock, so many from now.
     HalfHours(i64),
     /// To the next boundary, or so many microseconds beside it.
     ToBoundary(i64),
@@ -121,46 +140,50 @@ pub fn sequence() -> impl Strategy<Value = Vec<Sent>> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        14 => spending(),
-        9 => giving(),
+        20 => question().prop_map(Step::Ask),
+        3 => prop::collection::vec(question(), 2..6).prop_map(Step::AskTogether),
         6 => time(),
         2 => plans(),
-        2 => prop_oneof![
+        3 => prop_oneof![
             4 => (any::<Index>(), any::<bool>()).prop_map(|(request, other)| Step::Again { request, other }),
             3 => any::<Index>().prop_map(|answer| Step::LookBack { answer }),
             1 => any::<bool>().prop_map(Step::SetFrozen),
+            3 => (vector(4), 1_i64..10).prop_map(|(costs, unit)| Step::Price { costs, unit }),
         ],
     ]
 }
 
-fn spending() -> impl Strategy<Value = Step> {
+fn question() -> impl Strategy<Value = Question> {
+    prop_oneof![14 => spending(), 9 => giving()]
+}
+
+fn spending() -> impl Strategy<Value = Question> {
     prop_oneof![
-        8 => (action(), quantity()).prop_map(|(action, quantity)| Step::Consume { action, quantity }),
-        4 => (action(), quantity(), half_hours(48))
-            .prop_map(|(action, quantity, ttl)| Step::Hold { action, quantity, ttl }),
-        4 => (pick(), part(200)).prop_map(|(hold, part)| Step::Capture { hold, part }),
-        1 => pick().prop_map(|hold| Step::Release { hold }),
-        1 => (pick(), half_hours(48)).prop_map(|(hold, ttl)| Step::Extend { hold, ttl }),
-        1 => (vector(4), 1_i64..10).prop_map(|(costs, unit)| Step::Price { costs, unit }),
+        8 => (action(), quantity()).prop_map(|(action, quantity)| Question::Consume { action, quantity }),
+        4 => (action(), quantity(), until())
+            .prop_map(|(action, quantity, until)| Question::Hold { action, quantity, until }),
+        4 => (pick(), part(200)).prop_map(|(hold, part)| Question::Capture { hold, part }),
+        2 => pick().prop_map(|hold| Question::Release { hold }),
+        2 => (pick(), until()).prop_map(|(hold, until)| Question::Extend { hold, until }),
     ]
 }
 
-fn giving() -> impl Strategy<Value = Step> {
+fn giving() -> impl Strategy<Value = Question> {
     let source = prop_oneof![Just(Source::Purchase), Just(Source::Promotion)];
     let starts = prop_oneof![
         7 => Just(Starts::AtOnce),
         2 => half_hours(60).prop_map(Starts::At),
         1 => (-10_i64..=0).prop_map(Starts::At),
     ];
-    let lasts = prop_oneof![3 => Just(None), 4 => half_hours(250).prop_map(Some), 1 => Just(Some(48))];
+    let lasts = prop_oneof![3 => Just(None), 4 => half_hours(240).prop_map(Some), 1 => Just(Some(48))];
     prop_oneof![
         5 => (credits(), source, 9_i32..=11, starts, lasts).prop_map(|(credits, source, priority, starts, lasts)| {
-            Step::Grant { credits, source, priority, starts, lasts }
+            Question::Grant { credits, source, priority, starts, lasts }
         }),
-        1 => any::<Index>().prop_map(|lot| Step::Void { lot }),
-        1 => prop::array::uniform4(-20_i64..=20).prop_map(|change| Step::Adjust { change }),
+        1 => any::<Index>().prop_map(|lot| Question::Void { lot }),
+        1 => prop::array::uniform4(-20_i64..=20).prop_map(|change| Question::Adjust { change }),
         6 => (any::<Index>(), part(110), any::<bool>()).prop_map(|(spending, part, new_lot_if_over)| {
-            Step::Refund { spending, part, new_lot_if_over }
+            Question::Refund { spending, part, new_lot_if_over }
         }),
     ]
 }
@@ -214,8 +237,12 @@ fn quantity() -> impl Strategy<Value = i64> {
     prop_oneof![60 => 1_i64..12, 30 => 1_i64..40, 10 => 1_i64..200, 1 => Just(MOST)]
 }
 
+fn until() -> impl Strategy<Value = Until> {
+    prop_oneof![3 => half_hours(48).prop_map(Until::HalfHour), 1 => Just(Until::NextLotEnds)]
+}
+
 fn half_hours(most: i64) -> impl Strategy<Value = i64> {
-    prop_oneof![2 => 1..=most, 1 => prop_oneof![Just(1), Just(2), Just(most)]]
+    prop_oneof![3 => 1..=most, 1 => 1..=2_i64.min(most), 3 => (1..=(most / 12).max(1)).prop_map(|quarters| 12 * quarters)]
 }
 
 fn vector(most: i64) -> impl Strategy<Value = Vector> {

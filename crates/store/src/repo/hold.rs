@@ -11,8 +11,9 @@ use crate::store::Store;
 impl Store {
     /// One hold; [`Refusal::UnknownHold`] if this organization has none of that id.
     pub async fn hold(&self, organization_id: OrganizationId, id: HoldId) -> Result<Hold, StoreError> {
+        let now = self.now().await?;
         let row = Entity::find_by_id((organization_id.uuid(), id.uuid())).one(self.database()).await?;
-        Ok(shown(row.ok_or(Refusal::UnknownHold)?.try_into()?, self.now().await?))
+        Ok(shown(row.ok_or(Refusal::UnknownHold)?.try_into()?, now))
     }
 
     /// The organization's holds, newest first.
@@ -21,13 +22,13 @@ impl Store {
         organization_id: OrganizationId,
         page: PageRequest<HoldId>,
     ) -> Result<Page<Hold, HoldId>, StoreError> {
+        let now = self.now().await?;
         let mut query =
             Entity::find().filter(Column::OrganizationId.eq(organization_id.uuid())).order_by_desc(Column::Id);
         if let Some(after) = page.after {
             query = query.filter(Column::Id.lt(after.uuid()));
         }
         let rows = query.limit(page.fetch_limit()).all(self.database()).await?;
-        let now = self.now().await?;
         let mut holds = Vec::with_capacity(rows.len());
         for row in rows {
             holds.push(shown(row.try_into()?, now));
@@ -36,7 +37,9 @@ impl Store {
     }
 }
 
-/// An open hold whose time is over has expired, whether or not that was booked.
+/// An open hold whose time is over has expired, whether or not that was booked. `now` must have been read before the hold:
+/// what is open then and over by that instant can no longer be captured or extended, while one that was read first may
+/// have been since.
 fn shown(mut hold: Hold, now: Timestamp) -> Hold {
     if hold.state == HoldState::Open && hold.expires_at <= now {
         hold.state = HoldState::Expired;

@@ -208,16 +208,3 @@ both_engines!(
         }
     })
 );
-
-both_engines!(
-    the_examples_of_the_document_are_accepted,
-    served_at(NOW, async |app, _| {
-        let document = Document::of(app).await;
-        for (number, operation) in document.operations().into_iter().enumerate() {
-            let world = World::new(app, &format!("world-{number}")).await;
-            let answer = world.call(&app.admin, &document, &operation).await;
-            assert!((200..300).contains(&answer.status), "{answer}");
-            assert!(operation.documents(answer.status), "not in the document: {answer}");
-        }
-    })
-);
