@@ -244,6 +244,25 @@ both_engines!(the_statement_pages_through_every_movement_once, async |db| {
     assert_eq!(sequences, (1..=25).rev().collect::<Vec<_>>());
 });
 
+both_engines!(the_items_of_a_batch_call_are_decided_in_their_order, async |db| {
+    let store = store(&db).await;
+    for round in 0..20 {
+        let id = organization(&store, &format!("ordered-{round}"), ai(30)).await;
+        let item = |_| ConsumeItem { organization_id: id, request: request("ai_chat", 1), key: None };
+        let answers = store.consume_many((0..1_000).map(item).collect()).await;
+        let sequences: Vec<_> = answers.iter().map_while(|answer| answer.as_ref().ok()).collect();
+        assert_eq!(sequences.len(), 30);
+        for (answer, sequence) in sequences.into_iter().zip(2..) {
+            assert!(
+                matches!(answer.value.outcome, Outcome::Spent { sequence: it, .. } if it == sequence),
+                "{answer:?}"
+            );
+        }
+        assert!(answers[30..].iter().all(Result::is_err));
+    }
+    assert_verified(&store).await;
+});
+
 both_engines!(credits_beyond_the_range_are_refused_before_they_are_granted, async |db| {
     let store = store(&db).await;
     let id = organization(&store, "vast", ai(9_007_199_254_740_991)).await;

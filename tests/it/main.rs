@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test what fails to unwrap is the finding")]
 
 mod cli;
+mod credit_types;
 mod express;
 mod harness;
 mod holds;

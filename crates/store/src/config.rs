@@ -38,6 +38,8 @@ pub struct StoreConfig {
     /// Whether consumptions may take the express path, which PostgreSQL has. It means the same and is faster; without it
     /// everything takes the portable path, against which it is measured and tested.
     pub express: bool,
+    /// How many writers move credits at once on PostgreSQL, each with a connection of its own. SQLite takes one writer.
+    pub writers: usize,
     /// What time it is. Leave the default, the database's clock, everywhere but in tests.
     pub clock: Clock,
 }
@@ -48,6 +50,10 @@ impl StoreConfig {
     /// A read that has waited this long is better refused than answered.
     pub const DEFAULT_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+    /// Two writers: while the database works on the batch of one, requests for the other are read and answers of its last
+    /// batch written. More make smaller batches and wait for each other at the rows of a busy organization.
+    pub const DEFAULT_WRITERS: usize = 2;
+
     /// The configuration for that database, everything else as by default.
     pub fn new(database_url: impl Into<String>) -> Self {
         Self {
@@ -55,6 +61,7 @@ impl StoreConfig {
             max_connections: Self::DEFAULT_MAX_CONNECTIONS,
             acquire_timeout: Self::DEFAULT_ACQUIRE_TIMEOUT,
             express: true,
+            writers: Self::DEFAULT_WRITERS,
             clock: Clock::default(),
         }
     }

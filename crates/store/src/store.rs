@@ -35,16 +35,16 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens the database for reading and starts the ledger's writer, which connects when it has something to do. Does
-    /// not migrate. On SQLite the folder of the file is made.
+    /// Opens the database for reading and starts the ledger's writers, which connect when they have something to do.
+    /// Does not migrate. On SQLite the folder of the file is made.
     pub async fn open(config: StoreConfig) -> Result<Self, StoreError> {
         let engine = Engine::of_url(&config.database_url)?;
         let database = match engine {
             Engine::Sqlite => open_sqlite(&config).await?,
             Engine::Postgres => open_postgres(&config).await?,
         };
-        let clock = config.clock.clone();
-        let ledger = Ledger::start(engine, config);
+        let ledger = Ledger::start(engine, &config);
+        let clock = config.clock;
         Ok(Self { inner: Arc::new(Inner { engine, database, ledger, clock }) })
     }
 

@@ -38,6 +38,7 @@ both_engines!(
         let statement = app.admin.all(&acme.path("/ledger"), 10).await;
         assert_eq!(column(&statement, "kind"), ["adjustment", "grant"], "one movement an operation");
         assert_eq!(statement[0]["change"]["available"], credits(-4, 0, 0, 3));
+        assert_eq!((&statement[0]["reason"], &statement[1]["reason"]), (&json!("Charged twice"), &Value::Null));
     })
 );
 

@@ -40,6 +40,7 @@ both_engines!(
         }
         let statement = app.admin.all(&acme.path("/ledger"), 10).await;
         assert_eq!(column(&statement, "kind"), ["refund", "refund", "consumption", "grant"]);
+        assert_eq!(column(&statement[..2], "reason"), ["all of it", "cut off"]);
     })
 );
 

@@ -12,7 +12,7 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, RangedU64ValueParser};
 use clap::{Args, Parser, Subcommand, value_parser};
 use multicredit_domain::{ApiKeyId, Credits};
 use multicredit_store::{Scope, StoreConfig};
@@ -36,6 +36,9 @@ pub const DEFAULT_LOG: &str = "warn,multicredit=info,migration=info";
 
 /// The most connections that may be asked for: more than any one PostgreSQL server takes.
 const CONNECTIONS_MAX: i64 = 10_000;
+
+/// The most writers that may be asked for: far more than ever were faster than a few.
+const WRITERS_MAX: u64 = 64;
 
 /// Prepaid, multi-type credits for organizations, served over HTTP.
 ///
@@ -319,7 +322,7 @@ pub struct DatabaseArgs {
     /// Bring the schema up to date first; on SQLite that happens anyway
     #[arg(long, env = "MULTICREDIT_MIGRATE", value_parser = BoolishValueParser::new())]
     pub migrate: bool,
-    /// The most database connections for reads; movements of credits have one of their own besides
+    /// The most database connections for reads; movements of credits have their own besides, see `--writers`
     #[arg(
         long,
         env = "MULTICREDIT_MAX_CONNECTIONS",
@@ -328,6 +331,15 @@ pub struct DatabaseArgs {
         value_parser = value_parser!(u32).range(1..=CONNECTIONS_MAX)
     )]
     pub max_connections: u32,
+    /// How many writers move credits at once, each with a database connection of its own; SQLite takes one
+    #[arg(
+        long,
+        env = "MULTICREDIT_WRITERS",
+        default_value_t = StoreConfig::DEFAULT_WRITERS,
+        value_name = "N",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..=WRITERS_MAX)
+    )]
+    pub writers: usize,
     /// How long a read waits for a connection before it is refused
     #[arg(
         long,
@@ -349,6 +361,7 @@ impl DatabaseArgs {
         StoreConfig {
             max_connections: self.max_connections,
             acquire_timeout: Duration::from_millis(self.acquire_timeout_ms),
+            writers: self.writers,
             ..StoreConfig::new(self.database_url.expose())
         }
     }

@@ -50,6 +50,9 @@ struct Line {
     /// The grant, hold or consumption that it is about; of an adjustment, its id.
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<Wire<Uuid>>,
+    /// Why, as given with an adjustment or a refund.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     /// Its instant, which never decreases with the number.
     created_at: Wire<Timestamp>,
 }
@@ -66,6 +69,7 @@ impl From<Movement> for Line {
                 held: Wire(movement.balance_after.held),
             },
             reference: movement.reference.map(Wire),
+            reason: movement.note,
             created_at: Wire(movement.created_at),
         }
     }
@@ -80,6 +84,7 @@ impl Example for Line {
             change: BalanceChange { available: Wire(Delta::between(before, after)), held: Wire(Delta::ZERO) },
             balance_after: BalanceAfter { available: Wire(after), held: Wire(Credits::ZERO) },
             reference: Some(Wire(example::CONSUMPTION_ID)),
+            reason: None,
             created_at: example::time(),
         }
     }

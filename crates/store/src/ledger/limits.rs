@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-/// The most requests decided in one transaction. Larger batches gain little (the commit is shared already) and make the
-/// first request of the next one wait longer.
+/// From how many requests on a batch takes no further jobs. Larger batches gain little (the commit is shared already) and
+/// make the first request of the next one wait longer.
 pub(crate) const BATCH_MAX: usize = 512;
+
+/// The most requests of one job: those of the largest batch call, which are decided together.
+pub(crate) const JOB_MAX: usize = 1_000;
 
 /// The most requests that wait for the writer, over all organizations. At a thousand commits of full batches a second
 /// this is far under a second of waiting; beyond it, a refusal now is worth more than an answer later.

@@ -1,9 +1,10 @@
 //! The ledger: the ONLY code that moves credits.
 //!
-//! A movement is a message to the *writer*, one task that owns one connection. The writer takes what waits (without a
-//! timer: while one batch commits, the next one gathers), decides, writes the batch in one transaction, and only then
+//! A movement is a message to the *writers*, tasks that each own one connection. A writer takes what waits (without a
+//! timer: while batches commit, the next one gathers), decides, writes the batch in one transaction, and only then
 //! answers. So an acknowledged movement is durable, a lone request pays nothing for company it does not have, and many
-//! at once share the cost of a commit.
+//! at once share the cost of a commit. Two writers are to each other what two servers are: the locks of the rows decide
+//! who comes first.
 //!
 //! | step | module | on PostgreSQL |
 //! | --- | --- | --- |
@@ -49,6 +50,8 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+
+use decide::Verdict;
 
 pub(crate) use pages::{subscription_columns, subscription_joins};
 pub(crate) use queue::{Ledger, unexpected};
@@ -179,11 +182,11 @@ pub struct HoldAnswer {
     pub available: Credits,
 }
 
-/// A request that waits for the writer.
+/// Requests that wait for a writer together: one, or those of a batch call, which are decided in their order.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) task: Task,
-    reply: oneshot::Sender<Result<Answer<Reply>, StoreError>>,
+    tasks: Vec<Task>,
+    reply: oneshot::Sender<Vec<Verdict>>,
 }
 
 /// What a job asks for. Pure data: the decision sees this and never the caller.

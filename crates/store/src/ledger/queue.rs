@@ -8,58 +8,101 @@ use multicredit_domain::{Consumption, ConsumptionId, IdempotencyKey, Organizatio
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
+use super::decide::Verdict;
 use super::writer::Writer;
 use super::{Answer, ConsumeItem, Job, Reply, Request, Task, limits};
 use crate::clock;
 use crate::config::{Engine, StoreConfig};
 use crate::error::StoreError;
 
-type Outcome = oneshot::Receiver<Result<Answer<Reply>, StoreError>>;
+/// Where the verdicts of a job will come.
+type Outcome = oneshot::Receiver<Vec<Verdict>>;
 
 /// The ledger as the store sees it: hand in a request, wait for what became of it.
 pub(crate) struct Ledger {
     /// `None` once the ledger is closed.
     sender: RwLock<Option<mpsc::Sender<Job>>>,
     waiting: Arc<Waiting>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Ledger {
-    /// Starts the writer, which connects when the first request comes.
-    pub(crate) fn start(engine: Engine, config: StoreConfig) -> Self {
+    /// Starts the writers. Each connects when it takes its first batch.
+    pub(crate) fn start(engine: Engine, config: &StoreConfig) -> Self {
         let (sender, receiver) = mpsc::channel(limits::QUEUE_MAX);
         let waiting = Arc::new(Waiting::default());
-        let writer = tokio::spawn(Writer::new(engine, config, Arc::clone(&waiting)).run(receiver));
-        Self { sender: RwLock::new(Some(sender)), waiting, writer: Mutex::new(Some(writer)) }
+        let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
+        let count = match engine {
+            Engine::Postgres => config.writers.max(1),
+            Engine::Sqlite => 1,
+        };
+        let start = |_| {
+            let writer = Writer::new(engine, config.clone(), Arc::clone(&waiting));
+            tokio::spawn(writer.run(Arc::clone(&receiver)))
+        };
+        let writers = (0..count).map(start).collect();
+        Self { sender: RwLock::new(Some(sender)), waiting, writers: Mutex::new(writers) }
     }
 
-    /// Takes nothing new, finishes what waits, and ends the writer.
+    /// Takes nothing new, finishes what waits, and ends the writers.
     pub(crate) async fn close(&self) {
         self.sender.write().unwrap_or_else(PoisonError::into_inner).take();
-        let writer = lock(&self.writer).take();
-        if let Some(writer) = writer
-            && let Err(error) = writer.await
-        {
-            tracing::error!(%error, "the ledger writer ended badly");
+        let writers = std::mem::take(&mut *lock(&self.writers));
+        for writer in writers {
+            if let Err(error) = writer.await {
+                tracing::error!(%error, "a ledger writer ended badly");
+            }
         }
     }
 
     pub(crate) async fn consume(&self, item: ConsumeItem) -> Result<Answer<Consumption>, StoreError> {
-        let (consumption_id, outcome) = self.push_consume(item)?;
-        wait_consumption(consumption_id, outcome).await
+        let task = task(item.organization_id, Request::Consume(item.request), item.key)?;
+        let id = task.id;
+        consumption(id, self.execute(task).await)
     }
 
+    /// Consumptions that are decided in their order, in as few transactions as there can be.
     pub(crate) async fn consume_many(&self, items: Vec<ConsumeItem>) -> Vec<Result<Answer<Consumption>, StoreError>> {
-        let pushed: Vec<_> = items.into_iter().map(|item| self.push_consume(item)).collect();
-        let mut answers = Vec::with_capacity(pushed.len());
-        for push in pushed {
-            answers.push(match push {
-                Ok((consumption_id, outcome)) => wait_consumption(consumption_id, outcome).await,
-                Err(error) => Err(error),
-            });
+        let mut answers = Vec::with_capacity(items.len());
+        let mut items = items.into_iter().peekable();
+        while items.peek().is_some() {
+            let chunk = items.by_ref().take(limits::JOB_MAX);
+            answers.extend(self.consume_together(chunk).await);
         }
         answers
+    }
+
+    async fn consume_together(
+        &self,
+        items: impl Iterator<Item = ConsumeItem>,
+    ) -> Vec<Result<Answer<Consumption>, StoreError>> {
+        let mut tasks = Vec::with_capacity(items.size_hint().0);
+        // The id of what was handed in, or why it was not.
+        let mut asked = Vec::with_capacity(items.size_hint().0);
+        for item in items {
+            let entered = task(item.organization_id, Request::Consume(item.request), item.key).and_then(|task| {
+                self.waiting.enter(task.organization_id)?;
+                Ok(task)
+            });
+            asked.push(entered.map(|task| {
+                let id = task.id;
+                tasks.push(task);
+                id
+            }));
+        }
+        let count = tasks.len();
+        let verdicts = match self.push(tasks) {
+            Ok(outcome) => wait(outcome, count).await,
+            Err(error) => vec![Err(error); count],
+        };
+        let mut verdicts = verdicts.into_iter();
+        let answer = |asked: Result<Uuid, StoreError>| {
+            let id = asked?;
+            consumption(id, verdicts.next().unwrap_or_else(|| Err(unknown())))
+        };
+        asked.into_iter().map(answer).collect()
     }
 
     /// Hands in any request and waits for what became of it.
@@ -70,63 +113,77 @@ impl Ledger {
         key: Option<IdempotencyKey>,
     ) -> Result<Answer<Reply>, StoreError> {
         let is_capture = matches!(request, Request::Capture { .. });
-        let (id, outcome) = self.push(organization_id, request, key)?;
-        wait(outcome, is_capture.then(|| ConsumptionId::new(id))).await
+        let task = task(organization_id, request, key)?;
+        let id = task.id;
+        let verdict = self.execute(task).await;
+        if is_capture { to_look_up(id, verdict) } else { verdict }
     }
 
-    fn push_consume(&self, item: ConsumeItem) -> Result<(ConsumptionId, Outcome), StoreError> {
-        let ConsumeItem { organization_id, request, key } = item;
-        self.push(organization_id, Request::Consume(request), key)
-            .map(|(id, outcome)| (ConsumptionId::new(id), outcome))
+    async fn execute(&self, task: Task) -> Verdict {
+        self.waiting.enter(task.organization_id)?;
+        let outcome = self.push(vec![task])?;
+        wait(outcome, 1).await.pop().unwrap_or_else(|| Err(unknown()))
     }
 
-    fn push(
-        &self,
-        organization_id: OrganizationId,
-        request: Request,
-        key: Option<IdempotencyKey>,
-    ) -> Result<(uuid::Uuid, Outcome), StoreError> {
-        let binding = key.map(|key| request.bind(key)).transpose()?;
-        let id = clock::new_uuid();
+    /// Hands in requests that have entered.
+    fn push(&self, tasks: Vec<Task>) -> Result<Outcome, StoreError> {
         let (reply, outcome) = oneshot::channel();
-        let job = Job { task: Task { organization_id, id, request, binding }, reply };
-        self.waiting.enter(organization_id)?;
+        let job = Job { tasks, reply };
         let sent = match &*self.sender.read().unwrap_or_else(PoisonError::into_inner) {
             Some(sender) => sender.try_send(job).map_err(|error| match error {
-                TrySendError::Full(_) => StoreError::Busy,
-                TrySendError::Closed(_) => closed(),
+                TrySendError::Full(job) => (job, StoreError::Busy),
+                TrySendError::Closed(job) => (job, closed()),
             }),
-            None => Err(closed()),
+            None => Err((job, closed())),
         };
-        if let Err(error) = sent {
-            self.waiting.leave(organization_id);
-            return Err(error);
-        }
-        Ok((id, outcome))
+        sent.map_err(|(job, error)| {
+            self.waiting.leave(&job.tasks);
+            error
+        })?;
+        Ok(outcome)
     }
 }
 
-/// How many requests of each organization wait.
+fn task(organization_id: OrganizationId, request: Request, key: Option<IdempotencyKey>) -> Result<Task, StoreError> {
+    let binding = key.map(|key| request.bind(key)).transpose()?;
+    Ok(Task { organization_id, id: clock::new_uuid(), request, binding })
+}
+
+/// How many requests wait, in all and of each organization.
 #[derive(Default)]
-pub(crate) struct Waiting(Mutex<HashMap<OrganizationId, usize>>);
+pub(crate) struct Waiting(Mutex<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    total: usize,
+    by_organization: HashMap<OrganizationId, usize>,
+}
 
 impl Waiting {
     fn enter(&self, organization_id: OrganizationId) -> Result<(), StoreError> {
-        let mut waiting = lock(&self.0);
-        let count = waiting.entry(organization_id).or_default();
+        let mut counts = lock(&self.0);
+        if counts.total >= limits::QUEUE_MAX {
+            return Err(StoreError::Busy);
+        }
+        let count = counts.by_organization.entry(organization_id).or_default();
         if *count >= limits::ORGANIZATION_QUEUE_MAX {
             return Err(StoreError::OrganizationBusy);
         }
         *count += 1;
+        counts.total += 1;
         Ok(())
     }
 
-    /// Must be called once for each request that entered, when it leaves the queue.
-    pub(super) fn leave(&self, organization_id: OrganizationId) {
-        if let Entry::Occupied(mut entry) = lock(&self.0).entry(organization_id) {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
-                entry.remove();
+    /// Must be called once for requests that entered, when they leave the queue.
+    pub(super) fn leave<'a>(&self, tasks: impl IntoIterator<Item = &'a Task>) {
+        let mut counts = lock(&self.0);
+        for task in tasks {
+            counts.total -= 1;
+            if let Entry::Occupied(mut entry) = counts.by_organization.entry(task.organization_id) {
+                *entry.get_mut() -= 1;
+                if *entry.get() == 0 {
+                    entry.remove();
+                }
             }
         }
     }
@@ -137,18 +194,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for the writer's answer. Where the outcome is unknown, `consumption_id` is where to look.
-async fn wait(outcome: Outcome, consumption_id: Option<ConsumptionId>) -> Result<Answer<Reply>, StoreError> {
-    // The writer answers every job that it takes; it drops one only when it dies.
-    let answer = outcome.await.unwrap_or(Err(StoreError::OutcomeUnknown { consumption_id: None }));
-    answer.map_err(|error| match error {
-        StoreError::OutcomeUnknown { .. } => StoreError::OutcomeUnknown { consumption_id },
+/// Waits for the verdicts of a writer, which answers every job that it takes; it drops one only when it dies.
+async fn wait(outcome: Outcome, count: usize) -> Vec<Verdict> {
+    outcome.await.unwrap_or_else(|_| (0..count).map(|_| Err(unknown())).collect())
+}
+
+fn unknown() -> StoreError {
+    StoreError::OutcomeUnknown { consumption_id: None }
+}
+
+/// Says under which id a consumption can be looked up whose outcome is unknown.
+fn to_look_up(id: Uuid, verdict: Verdict) -> Verdict {
+    verdict.map_err(|error| match error {
+        StoreError::OutcomeUnknown { .. } => {
+            StoreError::OutcomeUnknown { consumption_id: Some(ConsumptionId::new(id)) }
+        }
         error => error,
     })
 }
 
-async fn wait_consumption(id: ConsumptionId, outcome: Outcome) -> Result<Answer<Consumption>, StoreError> {
-    let answer = wait(outcome, Some(id)).await?;
+fn consumption(id: Uuid, verdict: Verdict) -> Result<Answer<Consumption>, StoreError> {
+    let answer = to_look_up(id, verdict)?;
     match answer.value {
         Reply::Consumption(consumption) => Ok(Answer { value: *consumption, replayed: answer.replayed }),
         other => Err(unexpected(&other)),

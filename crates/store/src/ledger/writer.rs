@@ -1,4 +1,7 @@
-//! The writer: one task, one connection, one transaction a batch.
+//! A writer: one task, one connection, one transaction a batch.
+//!
+//! Several may share the queue. Whoever is free takes what waits, so that the database works on one batch while the
+//! process reads requests for the next and writes the answers of the last. They are to each other what replicas are.
 //!
 //! What can go wrong, and what becomes of it:
 //!
@@ -16,7 +19,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use multicredit_domain::{OrganizationId, Timestamp};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -29,7 +32,7 @@ use crate::config::{Engine, StoreConfig};
 use crate::error::{AttemptError, Fault, StoreError};
 use crate::sql::{Backend, Cell, Column, Connection, Kind, Statement};
 
-/// The task that moves credits.
+/// A task that moves credits.
 pub(crate) struct Writer {
     engine: Engine,
     config: StoreConfig,
@@ -93,17 +96,19 @@ impl Writer {
     }
 
     /// Works until the queue is closed and empty.
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
-        let mut batch = Vec::with_capacity(limits::BATCH_MAX);
-        while queue.recv_many(&mut batch, limits::BATCH_MAX).await > 0 {
-            for job in &batch {
-                self.waiting.leave(job.task.organization_id);
+    pub(super) async fn run(mut self, queue: Arc<Mutex<mpsc::Receiver<Job>>>) {
+        loop {
+            let jobs = take(&queue).await;
+            if jobs.is_empty() {
+                break;
             }
-            let tasks: Vec<&Task> = batch.iter().map(|job| &job.task).collect();
-            let verdicts = self.execute_without_panic(&tasks).await;
-            for (job, verdict) in batch.drain(..).zip(verdicts) {
+            let tasks: Vec<&Task> = jobs.iter().flat_map(|job| &job.tasks).collect();
+            self.waiting.leave(tasks.iter().copied());
+            let mut verdicts = self.execute_without_panic(&tasks).await.into_iter();
+            for job in jobs {
+                let verdicts = verdicts.by_ref().take(job.tasks.len()).collect();
                 // A caller that hung up no longer listens; what it asked for has happened all the same.
-                let _ = job.reply.send(verdict);
+                let _ = job.reply.send(verdicts);
             }
         }
         if let Some(connection) = self.connection.take()
@@ -287,6 +292,21 @@ impl Writer {
             self.lose_connection();
         }
     }
+}
+
+/// Waits for a job, and takes those that wait with it as long as they make no more than a batch. None: the queue is closed.
+async fn take(queue: &Mutex<mpsc::Receiver<Job>>) -> Vec<Job> {
+    // The lock is held while waiting: the next free writer stands in line behind this one.
+    let mut queue = queue.lock().await;
+    let mut jobs = Vec::new();
+    let mut next = queue.recv().await;
+    let mut tasks = 0;
+    while let Some(job) = next {
+        tasks += job.tasks.len();
+        jobs.push(job);
+        next = if tasks < limits::BATCH_MAX { queue.try_recv().ok() } else { None };
+    }
+    jobs
 }
 
 pub(super) fn timed_out() -> sqlx::Error {
