@@ -9,5 +9,6 @@ mod holds;
 mod http;
 mod ledger;
 mod model;
+mod rpc;
 mod rules;
 mod verify;
