@@ -119,7 +119,7 @@ fn history() -> impl Strategy<Value = History> {
 
 fn step() -> impl Strategy<Value = Step> {
     let spending = || (0..ACTIONS.len(), prop_oneof![9 => 1_i64..30, 1 => Just(Quantity::MAX.get())]);
-    let vector = |most| prop::array::uniform4(prop_oneof![1 => Just(0), 2 => 0..=most]);
+    let vector = |most: i64| prop::array::uniform4(prop_oneof![1 => Just(0_i64), 2 => 0..=most]);
     let quantity = || prop::option::of(1_i64..20);
     let few_hours = || prop_oneof![2 => 1_i64..4, 1 => 1_i64..72];
     let status = prop_oneof![
@@ -221,7 +221,7 @@ impl World {
     /// Spends, and answers as the function does, but for the id.
     async fn consume(&self, twin: &mut Twin, action: &str, quantity: i64) -> anyhow::Result<Value> {
         twin.calls += 1;
-        if twin.way == Way::Function || (twin.way == Way::InTurn && twin.calls % 2 == 0) {
+        if twin.way == Way::Function || (twin.way == Way::InTurn && twin.calls.is_multiple_of(2)) {
             let mut answer = self.rpc.consume_at(twin.id, action, quantity, self.now.get()).await?;
             if let Some(id) = answer.as_object_mut().and_then(|answer| answer.remove("consumption_id")) {
                 twin.consumptions.push(ConsumptionId::new(serde_json::from_value(id)?));
