@@ -10,8 +10,9 @@ use tests::{Engine, TestDb};
 
 /// Zones with every kind of change: an hour in spring and in autumn, on either half of the earth and at midnight, half
 /// an hour, a whole day left out, minus an hour in winter, offsets of quarters, for good; and the names that PostgreSQL
-/// takes for abbreviations.
-const ZONES: [&str; 16] = [
+/// takes for abbreviations. None of them is one whose rules were changed lately: the machine's release of the IANA
+/// database may be older than the program's.
+const ZONES: [&str; 15] = [
     "UTC",
     "Europe/Berlin",
     "America/New_York",
@@ -20,7 +21,6 @@ const ZONES: [&str; 16] = [
     "Australia/Lord_Howe",
     "Pacific/Apia",
     "Pacific/Chatham",
-    "Africa/Casablanca",
     "Europe/Dublin",
     "Asia/Kathmandu",
     "Europe/Istanbul",
@@ -105,13 +105,15 @@ fn the_calendar_ends_where_the_domains_does() {
 fn a_reader_sees_before_a_call_what_the_call_then_writes() {
     tests::run(Engine::Postgres, async |db: TestDb| {
         let rpc = Rpc::connect(&db).await.unwrap();
-        let mut now = at("2026-01-31T09:30:00.000001Z");
-        let clock = Clock::manual(now);
+        let begins = at("2026-01-31T09:30:00.000001Z");
+        let now = begins + Duration::days(800);
+        let clock = Clock::manual(begins);
         let config = StoreConfig { clock: clock.clone(), ..StoreConfig::new(db.url()) };
         let store = Store::open(config).await.unwrap();
         for (place, zone) in ["Europe/Berlin", "America/Santiago", "UTC", "CET"].into_iter().enumerate() {
             for period in PlanPeriod::ALL {
                 let name = format!("plan-{}.{place}", period.as_str());
+                clock.set(begins);
                 let new =
                     NewOrganization { name: name.clone(), external_id: None, time_zone: TimeZone::new(zone).unwrap() };
                 let id = store.create_organization(new).await.unwrap().id;
@@ -125,7 +127,6 @@ fn a_reader_sees_before_a_call_what_the_call_then_writes() {
                 };
                 store.put_plan(code.clone(), plan).await.unwrap();
                 store.subscribe(id, &code, None).await.unwrap();
-                now += Duration::days(800);
                 clock.set(now);
                 let see = async || {
                     let grants = store.grants(id, PageRequest::first(2_000)).await.unwrap().items;
