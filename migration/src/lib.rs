@@ -30,6 +30,7 @@ mod m20261122_000016_plans;
 mod m20261122_000017_subscriptions;
 mod m20261122_000018_organization_credits_due;
 mod m20261122_000019_express_path;
+mod m20261122_000020_consume_credits_rpc;
 mod m20261122_000021_hot_tables;
 
 #[cfg(test)]
@@ -68,6 +69,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000017_subscriptions::Migration),
             Box::new(m20261122_000018_organization_credits_due::Migration),
             Box::new(m20261122_000019_express_path::Migration),
+            Box::new(m20261122_000020_consume_credits_rpc::Migration),
             Box::new(m20261122_000021_hot_tables::Migration),
         ]
     }

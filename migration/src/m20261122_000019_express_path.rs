@@ -12,16 +12,11 @@
 use sea_orm_migration::{MigrationTrait, SchemaManager, prelude::DbErr, sea_orm::DeriveMigrationName};
 
 use crate::helper::{
-    credits::{CREDIT_TYPES, credit_column},
+    credits::{credit_column, each},
     engine::on_postgres,
 };
 
 const DROP: &str = "DROP FUNCTION IF EXISTS consume_credits_express";
-
-/// `f(type)` for every type of credit, one after the other.
-fn each(separator: &str, f: impl Fn(&str) -> String) -> String {
-    CREDIT_TYPES.iter().map(|credit_type| f(credit_type)).collect::<Vec<_>>().join(separator)
-}
 
 /// The function's text.
 ///

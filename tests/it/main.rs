@@ -10,5 +10,6 @@ mod holds;
 mod http;
 mod ledger;
 mod model;
+mod rpc;
 mod rules;
 mod verify;

@@ -18,6 +18,7 @@ mod guardian;
 pub mod oracle;
 pub mod postgres;
 pub mod redis;
+pub mod rpc;
 pub mod scratch;
 
 pub use both_engines::run;

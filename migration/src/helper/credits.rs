@@ -32,6 +32,11 @@ pub fn credit_column(credit_type: &str, suffix: &str) -> String {
     format!("{credit_type}_credits_{suffix}")
 }
 
+/// `f(type)` for every type of credit, one after the other: for the texts of functions.
+pub fn each(separator: &str, f: impl Fn(&str) -> String) -> String {
+    CREDIT_TYPES.iter().map(|credit_type| f(credit_type)).collect::<Vec<_>>().join(separator)
+}
+
 /// The columns of a credit vector of `table`, each with its own named check.
 ///
 /// The checks stand on the columns and not on the vector, because SQLite cannot change a check of an existing table

@@ -29,7 +29,8 @@ use multicredit_store::{NewPlan, NewPrice, PageRequest, Store, StoreConfig, Veri
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 use tests::fixtures::of_values;
 use tests::oracle::{OraclePlan, OraclePrice};
-use tests::{TestDb, both_engines};
+use tests::rpc::Rpc;
+use tests::{Engine, TestDb, both_engines};
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
@@ -57,12 +58,14 @@ const BUNDLE_PRICE: OraclePrice = OraclePrice { costs: [2, 3, 0, 0], unit: 7 };
 /// What the sequences of a database share.
 struct World {
     store: Store,
+    /// By which some of the spending goes, where that is tested.
+    rpc: Option<Rpc>,
     clock: Clock,
     plans: Vec<OraclePlan>,
 }
 
 impl World {
-    async fn new(db: &TestDb) -> Self {
+    async fn new(db: &TestDb, rpc: Option<Rpc>) -> Self {
         let clock = Clock::manual(BEGINNING);
         // The naive ledger takes requests that are sent together in their order, which several writers do not keep.
         let config = StoreConfig { clock: clock.clone(), writers: 1, ..StoreConfig::new(db.url()) };
@@ -90,13 +93,13 @@ impl World {
             };
             store.put_plan(PlanCode::new(*code).unwrap(), new).await.unwrap();
         }
-        Self { store, clock, plans }
+        Self { store, rpc, clock, plans }
     }
 }
 
 /// Runs sequences on one database until one fails. Then it has been made as short as it gets.
-async fn run_on(db: &TestDb, count: u32) {
-    let world = World::new(db).await;
+async fn run_on(db: &TestDb, rpc: Option<Rpc>, count: u32) {
+    let world = World::new(db, rpc).await;
     let mut runner = TestRunner::new(Config {
         cases: count,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(SEEDS))),
@@ -140,7 +143,8 @@ async fn describe(report: &VerifyReport, world: &World, done: &[Vec<Sent>]) -> S
     }
 }
 
-both_engines!(the_ledger_does_what_a_naive_one_does, async |db| {
+/// Runs as many sequences as are asked for, on a database after the other.
+async fn run_all(db: TestDb, with_rpc: bool) {
     let sequences = env::var(SEQUENCES_VARIABLE).map_or(SEQUENCES, |text| text.parse().expect("a number of sequences"));
     let (engine, mut db, mut left) = (db.engine(), Some(db), sequences);
     while left > 0 {
@@ -149,10 +153,18 @@ both_engines!(the_ledger_does_what_a_naive_one_does, async |db| {
             Some(db) => db,
             None => TestDb::new(engine).await.unwrap(),
         };
-        run_on(&db, count).await;
+        let rpc = if with_rpc { Some(Rpc::connect(&db).await.unwrap()) } else { None };
+        run_on(&db, rpc, count).await;
         left -= count;
         if sequences > SEQUENCES {
             println!("{engine:?}: {} of {sequences} sequences agreed", sequences - left);
         }
     }
-});
+}
+
+both_engines!(the_ledger_does_what_a_naive_one_does, async |db| run_all(db, false).await);
+
+#[test]
+fn the_ledger_and_the_sql_function_together_do_what_a_naive_ledger_does() {
+    tests::run(Engine::Postgres, async |db| run_all(db, true).await);
+}

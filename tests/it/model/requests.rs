@@ -1,13 +1,16 @@
 //! What is sent to the real ledger, and what it answers, as values that can be kept, sent again and compared.
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
+use multicredit_domain::consume::Outcome;
 use multicredit_domain::{
-    Consume, Consumption, Delta, Grant, GrantId, HoldId, IdempotencyKey, NewGrant, NewHold, NewRefund, OrganizationId,
-    Quantity, Refund, Refusal,
+    Consume, Consumption, ConsumptionId, Credits, Delta, Grant, GrantId, HoldId, IdempotencyKey, NewGrant, NewHold,
+    NewRefund, OrganizationId, Quantity, Refund, Refusal, Shortfall, Timestamp,
 };
 use multicredit_store::{Adjustment, Answer, HoldAnswer, Store, StoreError};
+use serde_json::Value;
 use tests::fixtures::values;
 use tests::oracle::{OracleShortfall, Refused};
+use tests::rpc::Rpc;
 
 /// A request that takes an idempotency key.
 #[derive(Debug, Clone)]
@@ -75,6 +78,54 @@ impl Request {
 
 fn reply<T>(answer: Result<Answer<T>, StoreError>, wrap: fn(T) -> Reply) -> Result<Answer<Reply>, StoreError> {
     answer.map(|Answer { value, replayed }| Answer { value: wrap(value), replayed })
+}
+
+/// Spends by the SQL function at an instant, and reads its answer as the store's.
+pub async fn consume_by_rpc(
+    rpc: &Rpc,
+    id: OrganizationId,
+    request: &Consume,
+    at: Timestamp,
+) -> Result<Answer<Reply>, StoreError> {
+    let answer = rpc.consume_at(id, request.action.as_str(), request.quantity.get(), at).await;
+    let answer = answer.map_err(|error| StoreError::Internal(format!("{error:#}")))?;
+    read_answer(id, request, &answer).map_err(|error| StoreError::Internal(format!("{answer}: {error:#}")))?
+}
+
+fn read_answer(
+    id: OrganizationId,
+    request: &Consume,
+    answer: &Value,
+) -> anyhow::Result<Result<Answer<Reply>, StoreError>> {
+    let credits = |name: &str| serde_json::from_value::<Credits>(answer[name].clone());
+    if answer["success"] == true {
+        let sequence = answer["sequence"].as_i64().context("a number")?;
+        let consumption = Consumption {
+            id: ConsumptionId::new(serde_json::from_value(answer["consumption_id"].clone())?),
+            organization_id: id,
+            request: request.clone(),
+            hold_id: None,
+            consumed: credits("consumed")?,
+            // The function does not say.
+            price_version: None,
+            outcome: Outcome::Spent { sequence, available: credits("available")? },
+            created_at: serde_json::from_value(answer["created_at"].clone())?,
+        };
+        return Ok(Ok(Answer { value: Reply::Consumption(consumption), replayed: false }));
+    }
+    let refusal = match answer["error"].as_str() {
+        Some("insufficient_credits") => Refusal::InsufficientCredits(Box::new(Shortfall {
+            required: credits("required")?,
+            available: credits("available")?,
+            shortfall: credits("shortfall")?,
+            max_affordable_quantity: answer["max_affordable_quantity"].as_i64().context("a number")?,
+        })),
+        Some("organization_frozen") => Refusal::OrganizationFrozen,
+        Some("unknown_action") => Refusal::UnknownAction,
+        Some("out_of_range") => Refusal::OutOfRange,
+        _ => bail!("no refusal that a sequence can meet"),
+    };
+    Ok(Err(refusal.into()))
 }
 
 /// The refusal among the errors; any other is a failure of the test.

@@ -13,7 +13,7 @@ use tests::oracle::{Oracle, OraclePrice, Vector};
 
 use super::World;
 use super::asking::Asked;
-use super::requests::{Reply, Request, agreed, refused};
+use super::requests::{Reply, Request, agreed, consume_by_rpc, refused};
 use super::step::{Anchor, Jump, Question, Sent, Source, Starts, Step};
 
 /// When every sequence begins.
@@ -145,8 +145,11 @@ impl<'w> Sequence<'w> {
             // The first once more, under its key: done once, if it is done at all.
             asked.push(asked[0].clone());
         }
-        let send = |(request, _, name): &(Request, Asked, Option<String>)| {
-            request.clone().send(&self.world.store, self.id, name.as_deref().and_then(key))
+        // What is asked together goes to the ledger's queue, whose order is known.
+        let rpc = self.world.rpc.as_ref().filter(|_| asked.len() == 1);
+        let send = async |(request, _, name): &(Request, Asked, Option<String>)| match (rpc, request, name) {
+            (Some(rpc), Request::Consume(consume), None) => consume_by_rpc(rpc, self.id, consume, self.clock).await,
+            _ => request.clone().send(&self.world.store, self.id, name.as_deref().and_then(key)).await,
         };
         let answers = join_all(asked.iter().map(send)).await;
         let sent = !asked.is_empty();
