@@ -19,8 +19,7 @@ pub const URL_VARIABLE: &str = "MULTICREDIT_TEST_POSTGRES_URL";
 /// The variable that names the folder of `initdb` and `postgres`, where they stand in an unusual place.
 pub const BIN_VARIABLE: &str = "MULTICREDIT_TEST_POSTGRES_BIN";
 
-static OWN: LazyLock<Result<Postgres, String>> =
-    LazyLock::new(|| start(false).map_err(|error| format!("{error:#}")));
+static OWN: LazyLock<Result<Postgres, String>> = LazyLock::new(|| start(false).map_err(|error| format!("{error:#}")));
 
 /// Makes and starts one, `durable` or fast. It takes about a second and blocks.
 pub fn start(durable: bool) -> anyhow::Result<Postgres> {

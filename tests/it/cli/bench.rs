@@ -52,7 +52,8 @@ async fn a_run_measures_every_row_and_every_ratio_and_leaves_nothing_behind() {
         } else {
             assert!(row["id"].as_str().unwrap().starts_with("rpc-"), "{row}");
         }
-        let is_http = row["id"].as_str().unwrap().contains("nothing") || row["id"].as_str().unwrap().contains("consume");
+        let is_http =
+            row["id"].as_str().unwrap().contains("nothing") || row["id"].as_str().unwrap().contains("consume");
         assert_eq!(row["open"].is_object(), is_http, "{row}");
     }
     let ratios = report["ratios"].as_array().unwrap();
@@ -61,7 +62,8 @@ async fn a_run_measures_every_row_and_every_ratio_and_leaves_nothing_behind() {
         assert!(ratio["value"].as_f64().unwrap() > 0.0, "{ratio}");
         assert_eq!(ratio["met"].is_boolean(), ratio["reach"].is_number(), "{ratio}");
     }
-    let engines: Vec<_> = report["memory"].as_array().unwrap().iter().map(|it| it["engine"].as_str().unwrap()).collect();
+    let engines: Vec<_> =
+        report["memory"].as_array().unwrap().iter().map(|it| it["engine"].as_str().unwrap()).collect();
     assert_eq!(engines, ["postgres", "sqlite"]);
     let checks = report["checks"].as_array().unwrap();
     assert_eq!(checks.len(), 3);

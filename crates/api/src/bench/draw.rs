@@ -110,7 +110,11 @@ mod tests {
         let first = DRAWS * 10_000 / 74_855;
         for rank in [1, 2, 5, 10] {
             let expected = first / rank;
-            assert!(counts[rank - 1].abs_diff(expected) < expected / 10, "rank {rank}: {} of {expected}", counts[rank - 1]);
+            assert!(
+                counts[rank - 1].abs_diff(expected) < expected / 10,
+                "rank {rank}: {} of {expected}",
+                counts[rank - 1]
+            );
         }
     }
 

@@ -211,7 +211,9 @@ impl Pace {
     /// What was due and never sent, because every connection was busy, has waited until the end at least.
     fn count_unsent(&self, due: u32, window: Window, tally: &mut Tally) {
         for number in self.sent.get()..due {
-            tally.latencies.record(window.until.saturating_duration_since(self.start + due_after(number, self.interval)));
+            tally
+                .latencies
+                .record(window.until.saturating_duration_since(self.start + due_after(number, self.interval)));
         }
     }
 }

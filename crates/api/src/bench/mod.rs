@@ -60,7 +60,8 @@ pub struct Settings {
 
 impl Settings {
     fn rows(&self, engine: Engine) -> Vec<&'static Row> {
-        let is_wanted = |row: &&Row| self.only.is_empty() || self.only.iter().any(|part| row.id.contains(part.as_str()));
+        let is_wanted =
+            |row: &&Row| self.only.is_empty() || self.only.iter().any(|part| row.id.contains(part.as_str()));
         ROWS.iter().filter(|row| row.engine == engine).filter(is_wanted).collect()
     }
 

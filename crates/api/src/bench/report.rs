@@ -367,8 +367,20 @@ impl Report {
 
     fn rows_drawn(&self) -> Vec<Vec<String>> {
         let head = [
-            "row", "connections", "rate/s", "spread", "p50 ms", "p99 ms", "p99.9 ms", "open rate/s", "p50 ms", "p99 ms",
-            "p99.9 ms", "cpu us: server", "load", "postgres",
+            "row",
+            "connections",
+            "rate/s",
+            "spread",
+            "p50 ms",
+            "p99 ms",
+            "p99.9 ms",
+            "open rate/s",
+            "p50 ms",
+            "p99 ms",
+            "p99.9 ms",
+            "cpu us: server",
+            "load",
+            "postgres",
         ];
         let mut lines = vec![head.map(str::to_owned).to_vec()];
         for row in &self.rows {
@@ -497,8 +509,12 @@ mod tests {
 
     #[test]
     fn the_best_of_the_first_round_counts_in_all_rounds() {
-        let row = result("seed-one", vec![sample(1, 1, 10.0), sample(1, 4, 30.0), sample(2, 4, 50.0), sample(3, 4, 20.0)]);
-        assert_eq!((row.connections, row.rate, row.rate_min, row.rate_max), (Some(4), Some(30.0), Some(20.0), Some(50.0)));
+        let row =
+            result("seed-one", vec![sample(1, 1, 10.0), sample(1, 4, 30.0), sample(2, 4, 50.0), sample(3, 4, 20.0)]);
+        assert_eq!(
+            (row.connections, row.rate, row.rate_min, row.rate_max),
+            (Some(4), Some(30.0), Some(20.0), Some(50.0))
+        );
         assert_eq!((row.samples.len(), row.others.len()), (3, 1));
         assert_eq!(row.latency.unwrap().p50_us, 1e6 / 30.0);
     }
@@ -511,7 +527,10 @@ mod tests {
         let report = report(vec![fast, base, slow, seed], Vec::new());
         let ratio = |id| report.ratios.iter().find(|ratio| ratio.id == id).unwrap();
         let reached = ratio("one-organization-to-nothing");
-        assert_eq!((reached.value, reached.min, reached.max, reached.met), (Some(0.5), Some(0.5), Some(0.6), Some(true)));
+        assert_eq!(
+            (reached.value, reached.min, reached.max, reached.met),
+            (Some(0.5), Some(0.5), Some(0.6), Some(true))
+        );
         let missed = ratio("one-client-p50-to-seed");
         assert_eq!((missed.value, missed.met), (Some(2.0), Some(false)));
         assert_eq!(ratio("batch-to-raw-insert").value, None);
@@ -519,7 +538,11 @@ mod tests {
         let text = report.draw(Drawing::Text);
         assert!(text.contains("consume-one / nothing, rate") && text.contains(">= 0.5  yes"), "{text}");
         assert!(text.contains("<= 1.25   NO"), "{text}");
-        assert!(report.draw(Drawing::Markdown).contains("| consume-1 / seed-1, p50 | 2.000 | 2.000..2.000 | <= 1.25 | NO |"));
+        assert!(
+            report
+                .draw(Drawing::Markdown)
+                .contains("| consume-1 / seed-1, p50 | 2.000 | 2.000..2.000 | <= 1.25 | NO |")
+        );
     }
 
     #[test]

@@ -104,11 +104,6 @@ impl Requests {
         &self.bytes
     }
 
-    /// What is asked for.
-    pub const fn call(&self) -> Call {
-        self.call
-    }
-
     /// Whether the answer is the one that the request deserves: everything in it done.
     pub fn is_answered(&self, status: [u8; 3], body: &[u8]) -> bool {
         match self.call {
@@ -161,7 +156,8 @@ fn render(call: Call, api_key: &str) -> (Vec<u8>, Vec<Slot>) {
             let items = vec![item.as_str(); BATCH_ITEMS].join(",");
             let before_items = r#"{"items":["#;
             let length = before_items.len() + items.len() + "]}".len();
-            let head = format!("POST /v1/consume/batch HTTP/1.1\r\n{common}Content-Length: {length}\r\n\r\n{before_items}");
+            let head =
+                format!("POST /v1/consume/batch HTTP/1.1\r\n{common}Content-Length: {length}\r\n\r\n{before_items}");
             let starts = (0..BATCH_ITEMS).map(|nth| head.len() + nth * (item.len() + 1));
             let slots = starts.map(|start| Slot { id: start + before_id.len(), key: start + before_key.len() });
             let slots = slots.collect();
@@ -190,7 +186,13 @@ mod tests {
         let mut keys = std::collections::HashSet::new();
         for organization in ["a", "b", "b", "a"] {
             let text = text(&mut requests);
-            assert!(text.starts_with(&format!("POST /v1/organizations/{organization:0>8}").replace("0000000", "00000000-0000-0000-0000-00000000000")), "{text}");
+            assert!(
+                text.starts_with(
+                    &format!("POST /v1/organizations/{organization:0>8}")
+                        .replace("0000000", "00000000-0000-0000-0000-00000000000")
+                ),
+                "{text}"
+            );
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
             assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())));
             let key = head.split("Idempotency-Key: ").nth(1).unwrap().split("\r\n").next().unwrap();
