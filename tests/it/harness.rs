@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
-use tests::postgres::Postgres;
+use tests::postgres;
 use tests::redis::{self, Redis};
 use tests::scratch::Scratch;
 use tests::{Engine, TestDb, both_engines};
@@ -69,7 +69,7 @@ both_engines!(a_dropped_database_is_gone_even_while_somebody_is_connected, async
 #[test]
 fn what_is_dropped_leaves_no_directory() -> anyhow::Result<()> {
     let scratch = Scratch::start(false)?;
-    let postgres = Postgres::start(false)?;
+    let postgres = postgres::start(false)?;
     let (directory, data) = (scratch.path().to_owned(), postgres.data_directory());
     std::fs::write(directory.join("file"), "content")?;
     assert!(data.exists());
@@ -82,7 +82,7 @@ fn what_is_dropped_leaves_no_directory() -> anyhow::Result<()> {
 #[tokio::test]
 async fn only_a_durable_server_syncs_to_the_disk() -> anyhow::Result<()> {
     for (durable, fsync) in [(true, "on"), (false, "off")] {
-        let postgres = Postgres::start(durable)?;
+        let postgres = postgres::start(durable)?;
         let connection = Database::connect(format!("{}/postgres", postgres.url())).await?;
         for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
             assert_eq!(show(&connection, setting).await?, fsync, "{setting} where durable is {durable}");

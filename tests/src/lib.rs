@@ -14,7 +14,6 @@ pub mod app;
 mod both_engines;
 mod database;
 pub mod fixtures;
-mod guardian;
 pub mod oracle;
 pub mod postgres;
 pub mod redis;

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use anyhow::{Context, anyhow};
 
-use crate::guardian::Guardian;
+use multicredit::throwaway::Guardian;
 
 /// The variable in which `with-servers` hands its server to the test processes: `redis://host:port`.
 pub const URL_VARIABLE: &str = "MULTICREDIT_TEST_REDIS_URL";

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use anyhow::anyhow;
 
-use crate::guardian::Guardian;
+use multicredit::throwaway::Guardian;
 
 /// The variable in which `with-servers` hands its directory to the test processes.
 pub const DIRECTORY_VARIABLE: &str = "MULTICREDIT_TEST_SCRATCH";

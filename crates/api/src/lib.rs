@@ -8,6 +8,7 @@
 pub mod app;
 pub mod auth;
 mod background;
+pub mod bench;
 mod bounded;
 pub mod cli;
 pub mod cloud_event;
@@ -25,4 +26,5 @@ pub mod problem;
 mod resource;
 mod router;
 pub mod shutdown;
+pub mod throwaway;
 mod wire;

@@ -1,5 +1,6 @@
 //! The program, as people and supervisors run it: a process with arguments, an environment, outputs and an exit code.
 
+mod bench;
 mod import;
 mod keys;
 mod process;
@@ -42,11 +43,12 @@ async fn the_document_of_the_api_needs_neither_server_nor_database() {
 
 #[tokio::test]
 async fn every_command_says_what_it_does_with_an_example() {
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 9] = [
         &[],
         &["serve"],
         &["import"],
         &["verify"],
+        &["bench"],
         &["keys", "create"],
         &["keys", "list"],
         &["keys", "revoke"],

@@ -12,7 +12,7 @@ use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tests::postgres::{self, Postgres};
+use tests::postgres;
 use tests::redis::{self, Redis};
 use tests::scratch::{self, Scratch};
 use tokio::process::{Child, Command};
@@ -32,7 +32,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let mut requests = EndRequests::listen()?;
 
     let scratch = Scratch::start(durable)?;
-    let postgres = Postgres::start(durable)?;
+    let postgres = postgres::start(durable)?;
     let redis = if Redis::is_installed() { Some(Redis::start()?) } else { None };
 
     let mut command = Command::new(&program);

@@ -4,6 +4,7 @@
 //! error. An error is one line that says what was tried and why it failed, and makes the exit code 1.
 
 mod admin_key;
+mod bench;
 mod database;
 mod demo;
 mod import;
@@ -80,6 +81,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Outcome> {
             KeysCommand::List(args) => keys::list(args).await,
             KeysCommand::Revoke(args) => keys::revoke(args).await,
         },
+        Command::Bench(args) => bench::run(args).await,
         Command::Openapi(_) => openapi::run(),
     }
 }

@@ -17,10 +17,10 @@ use clap::{Args, Parser, Subcommand, value_parser};
 use multicredit_domain::{ApiKeyId, Credits};
 use multicredit_store::{Scope, StoreConfig};
 
-use self::value::{OPENING_EXAMPLE, parse_opening, parse_scope};
+use self::value::{OPENING_EXAMPLE, parse_opening, parse_scope, parse_seconds};
 use crate::shutdown;
 
-pub use self::value::{InputFormat, LogFormat, OutputFormat, Secret};
+pub use self::value::{BenchEngine, InputFormat, LogFormat, OutputFormat, ReportFormat, Secret};
 
 /// Where the credits are kept when nobody says: a file below the working directory, made on first use.
 pub const DEFAULT_DATABASE_URL: &str = "sqlite://data/multicredit.db?mode=rwc";
@@ -111,6 +111,18 @@ pub enum Command {
     #[command(after_help = "Example: a key that can only consume\n  \
         multicredit keys create --name checkout --scopes consume")]
     Keys(KeysArgs),
+    /// Measure rates and latencies, side by side with what they are compared with
+    ///
+    /// Starts a throwaway PostgreSQL from the installed programs, with durable commits, and servers on it and on a
+    /// throwaway SQLite file; all of it is gone afterwards. What counts are the ratios: rates depend on the machine, and
+    /// on what else it does. Takes about ten minutes.
+    #[command(after_help = "Example: a quick look at consuming, and at what it is compared with\n  \
+        multicredit bench --engine postgres --rounds 1 --only nothing,consume,seed\n\n\
+        Exit codes:\n  \
+        0  every answer was right and every database as it should be, whatever the ratios\n  \
+        1  something was wrong, or could not be measured\n  \
+        2  the command line was wrong")]
+    Bench(BenchArgs),
     /// Print the OpenAPI document of the HTTP API
     #[command(after_help = "Example: a client's input, without a server\n  multicredit openapi > openapi.json")]
     Openapi(OpenapiArgs),
@@ -124,6 +136,7 @@ impl Command {
             Self::Import(args) => &args.log,
             Self::Verify(args) => &args.log,
             Self::Keys(args) => args.command.log(),
+            Self::Bench(args) => &args.log,
             Self::Openapi(args) => &args.log,
         }
     }
@@ -291,6 +304,73 @@ pub struct RevokeKeyArgs {
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
+    /// Logging.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure on
+    #[arg(long, env = "MULTICREDIT_BENCH_ENGINE", value_enum, default_value_t = BenchEngine::All)]
+    pub engine: BenchEngine,
+    /// Clients, in the rows with many
+    #[arg(
+        long,
+        env = "MULTICREDIT_BENCH_CLIENTS",
+        default_value_t = 64,
+        value_name = "N",
+        value_parser = value_parser!(u16).range(1..=1024)
+    )]
+    pub clients: u16,
+    /// Organizations, in the rows with many
+    #[arg(
+        long,
+        env = "MULTICREDIT_BENCH_ORGANIZATIONS",
+        default_value_t = 10_000,
+        value_name = "N",
+        value_parser = value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub organizations: u32,
+    /// How often everything is measured; the median counts
+    #[arg(
+        long,
+        env = "MULTICREDIT_BENCH_ROUNDS",
+        default_value_t = 3,
+        value_name = "N",
+        value_parser = value_parser!(u32).range(1..=100)
+    )]
+    pub rounds: u32,
+    /// How long each row is measured in a round
+    #[arg(
+        long,
+        env = "MULTICREDIT_BENCH_SECONDS",
+        default_value_t = 4.0,
+        value_name = "SECONDS",
+        value_parser = parse_seconds
+    )]
+    pub seconds: f64,
+    /// Only the rows whose names (as in JSON) contain one of these
+    #[arg(long, env = "MULTICREDIT_BENCH_ONLY", value_delimiter = ',', value_name = "PART,...")]
+    pub only: Vec<String>,
+    /// How the result is printed on standard output
+    #[arg(long, env = "MULTICREDIT_FORMAT", value_enum, default_value_t = ReportFormat::Text)]
+    pub format: ReportFormat,
+    /// A PostgreSQL server to use instead of a throwaway one, as a role that may create databases
+    ///
+    /// Databases of its own are made and dropped there; the one that the URL names is left alone.
+    #[arg(
+        long,
+        env = "MULTICREDIT_BENCH_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        verbatim_doc_comment
+    )]
+    pub database_url: Option<Secret>,
+    /// The folder of PostgreSQL's programs (initdb, postgres, pgbench) [default: where they are usually found]
+    #[arg(long, env = "MULTICREDIT_POSTGRES_BIN", value_name = "FOLDER")]
+    pub postgres_bin: Option<PathBuf>,
     /// Logging.
     #[command(flatten)]
     pub log: LogArgs,

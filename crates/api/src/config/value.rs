@@ -18,6 +18,28 @@ pub enum OutputFormat {
     Json,
 }
 
+/// How the report of a benchmark is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// Tables for a terminal
+    Text,
+    /// Tables of Markdown
+    Markdown,
+    /// One JSON object, and nothing else
+    Json,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchEngine {
+    /// PostgreSQL
+    Postgres,
+    /// SQLite
+    Sqlite,
+    /// Both
+    All,
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -64,6 +86,15 @@ pub fn parse_scope(name: &str) -> Result<Scope, Reason> {
     Scope::parse(name)
 }
 
+/// The longest that a row can be measured at a time.
+const SECONDS_MAX: f64 = 3_600.0;
+
+/// Reads a number of seconds, of which parts count.
+pub fn parse_seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=SECONDS_MAX).contains(seconds));
+    seconds.ok_or_else(|| format!("must be a number from 0.1 to {SECONDS_MAX}"))
+}
+
 /// An example of what [`parse_opening`] reads, for `--help`.
 pub const OPENING_EXAMPLE: &str = "ai=1000000,sms=500";
 
@@ -99,6 +130,14 @@ mod tests {
     fn scopes_are_those_of_the_api() {
         assert_eq!(parse_scope("credit"), Ok(Scope::Credit));
         assert_eq!(parse_scope("write").unwrap_err(), "must be one of read, consume, credit, admin");
+    }
+
+    #[test]
+    fn seconds_are_a_number_that_can_be_waited_for() {
+        assert_eq!(parse_seconds("0.3"), Ok(0.3));
+        for bad in ["", "0", "-1", "NaN", "inf", "3601", "1s"] {
+            assert!(parse_seconds(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

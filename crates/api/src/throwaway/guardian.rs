@@ -1,6 +1,6 @@
-//! Why nothing that the tests start outlives them.
+//! Why nothing throwaway outlives whoever started it.
 //!
-//! A test process can end in ways that run none of its code: it is killed for taking too long, it aborts, or its things
+//! A process can end in ways that run none of its code: it is killed for taking too long, it aborts, or its things
 //! stand in statics, which Rust never drops. So neither `Drop` nor a signal handler can be trusted to stop a server and
 //! to remove its directory. Each such thing belongs to a *guardian* instead: a small process that makes the directory,
 //! starts the server in it, and then only waits for the end of its standard input. That input is a pipe whose other end
@@ -27,7 +27,7 @@ const SCRIPT: &str = include_str!("guardian.sh");
 /// it; that this happens several times in a row is not to be expected.
 const PORT_CANDIDATES: usize = 4;
 
-/// Accounts that servers may run as when the tests run as root, first choice first. PostgreSQL refuses to run as root.
+/// Accounts that servers may run as when their owner is root, first choice first. PostgreSQL refuses to run as root.
 const UNPRIVILEGED_ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
 
 /// A directory, and perhaps a server in it, that goes when this value is dropped or its process ends.
@@ -93,7 +93,7 @@ impl Drop for Guardian {
 fn shell(kind: &str, durable: bool) -> Command {
     let mut command = Command::new("sh");
     command
-        .args(["-c", SCRIPT, "multicredit-test-guardian", kind, if durable { "durable" } else { "fast" }])
+        .args(["-c", SCRIPT, "multicredit-guardian", kind, if durable { "durable" } else { "fast" }])
         // An account that servers run as may not be able to read the current directory.
         .current_dir("/")
         .process_group(0)
@@ -134,7 +134,7 @@ fn free_ports() -> anyhow::Result<[u16; PORT_CANDIDATES]> {
     Ok(ports)
 }
 
-/// The user and group that servers run as, where that is not whoever runs the tests.
+/// The user and group that servers run as, where that is not whoever starts them.
 fn server_account() -> anyhow::Result<Option<(u32, u32)>> {
     if id(&["-u"]) != Some(0) {
         return Ok(None);

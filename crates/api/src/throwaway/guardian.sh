@@ -1,4 +1,4 @@
-# Owns one throwaway thing of the tests, a directory with or without a server in it, for exactly as long as its
+# Owns one throwaway thing, a directory with or without a server in it, for exactly as long as its
 # standard input stays open. `guardian.rs` runs it and says why it is a shell script in a process of its own.
 #
 # Arguments:
@@ -38,7 +38,7 @@ kind=$1
 durability=$2
 shift 2
 port=0
-directory=$(mktemp -d "$(parent)/multicredit-test-$kind.XXXXXXXX")
+directory=$(mktemp -d "$(parent)/multicredit-$kind.XXXXXXXX")
 
 start_directory() {
     :
@@ -57,16 +57,22 @@ start_postgres() {
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''    # its path may be too long for a socket; everybody speaks TCP
 max_connections = 200
-shared_buffers = 64MB
 timezone = 'UTC'
 log_timezone = 'UTC'
 END
     if [ "$durability" = fast ]; then
         cat >>"$directory/data/postgresql.conf" <<END
+shared_buffers = 64MB
 fsync = off
 synchronous_commit = off
 full_page_writes = off
 max_wal_size = 256MB
+END
+    else
+        # Sizes that a deployment sets too. Nothing about durability: that stays as PostgreSQL has it.
+        cat >>"$directory/data/postgresql.conf" <<END
+shared_buffers = 512MB
+max_wal_size = 4GB
 END
     fi
     for port in "$@"; do

@@ -1,0 +1,364 @@
+//! An engine set up for measuring: its database, a server on it, and what it is compared with.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use multicredit_store::Engine;
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use super::Settings;
+use super::data::{self, Data};
+use super::databases::{self, Databases};
+use super::draw::{self, Spread};
+use super::load::{Load, Tally};
+use super::pgbench::{Calls, Pgbench};
+use super::raw;
+use super::report::{CheckResult, CpuUse, Latency, MemoryResult, OpenSample, Sample, engine_name};
+use super::request::{BATCH_ITEMS, Call, Targets};
+use super::rows::{Procedure, Row, Whom, Work};
+use super::server::Server;
+use super::usage;
+use crate::throwaway::{Guardian, Postgres, bin_directory};
+
+/// An open loop sends at this share of the closed loop's rate: near the limit, and below it.
+const OPEN_LOOP_SHARE: f64 = 0.7;
+
+/// The seed-style procedure and its tables.
+const SEED: &str = include_str!("seed.sql");
+
+/// The beginning of the ids of the seed-style organizations; their number follows.
+const SEED_ID: &str = "00000000-0000-7000-8000-";
+
+/// The product's organizations by number, for `pgbench`, which can draw numbers only.
+const NUMBERED: &str = "CREATE SCHEMA bench; \
+    CREATE TABLE bench.organizations AS SELECT row_number() OVER (ORDER BY id) - 1 AS number, id FROM organizations; \
+    ALTER TABLE bench.organizations ADD PRIMARY KEY (number)";
+
+/// An engine, ready. What is dropped first stands first: the server before its database.
+pub struct Stand {
+    server: Server,
+    engine: Engine,
+    database_url: String,
+    api_key: String,
+    one: Targets,
+    uniform: Targets,
+    zipf: Targets,
+    /// Consumptions that the product's database must have.
+    acknowledged: AtomicU64,
+    postgres: Option<PostgresStand>,
+    /// Where the database file is.
+    _directory: Option<Guardian>,
+}
+
+/// What only PostgreSQL has.
+struct PostgresStand {
+    version: String,
+    pgbench: Pgbench,
+    has_rpc: bool,
+    organizations: Vec<Uuid>,
+    raw_url: String,
+    seed_url: String,
+    /// Consumptions that the seed-style tables must have.
+    seed_acknowledged: AtomicU64,
+    _databases: Databases,
+    /// The server's first process, if it runs on this machine and is ours.
+    pid: Option<u32>,
+    _throwaway: Option<Postgres>,
+}
+
+impl Stand {
+    /// Sets an engine up.
+    pub async fn build(engine: Engine, settings: &Settings) -> anyhow::Result<Self> {
+        // One more, for the rows about a single one.
+        let count = settings.organizations + 1;
+        match engine {
+            Engine::Sqlite => {
+                let directory = Guardian::directory_only(true)?;
+                let url = format!("sqlite://{}?mode=rwc", directory.directory().join("multicredit.db").display());
+                let data = data::make(&url, count).await?;
+                Self::start(engine, url, data, None, Some(directory)).await
+            }
+            Engine::Postgres => {
+                let (url, data, postgres) = PostgresStand::build(settings, count).await?;
+                Self::start(engine, url, data, Some(postgres), None).await
+            }
+        }
+    }
+
+    async fn start(
+        engine: Engine,
+        database_url: String,
+        data: Data,
+        postgres: Option<PostgresStand>,
+        directory: Option<Guardian>,
+    ) -> anyhow::Result<Self> {
+        let (one, many) = data.organizations.split_at(1);
+        let targets = |spread| Targets::new(many, draw::draws(spread, many.len()));
+        let url = database_url.clone();
+        let server = tokio::task::spawn_blocking(move || Server::start(&url)).await??;
+        Ok(Self {
+            server,
+            engine,
+            database_url,
+            api_key: data.api_key,
+            one: Targets::new(one, vec![0]),
+            uniform: targets(Spread::Uniform),
+            zipf: targets(Spread::Zipf),
+            acknowledged: AtomicU64::new(0),
+            postgres,
+            _directory: directory,
+        })
+    }
+
+    /// The version of the database server, where there is one.
+    pub fn postgres_version(&self) -> Option<&str> {
+        self.postgres.as_ref().map(|postgres| postgres.version.as_str())
+    }
+
+    /// Why the row cannot be measured here, if it cannot.
+    pub fn missing(&self, row: &Row) -> Option<String> {
+        let is_rpc = matches!(row.work, Work::Procedure(Procedure::Rpc, _));
+        let has_rpc = self.postgres.as_ref().is_some_and(|postgres| postgres.has_rpc);
+        (is_rpc && !has_rpc).then(|| "this schema has no consume_credits_rpc".to_owned())
+    }
+
+    /// Measures a row once from that many connections. Answers too what was not answered as it should be.
+    pub async fn measure(
+        &self,
+        row: &Row,
+        connections: usize,
+        round: u32,
+        settings: &Settings,
+    ) -> anyhow::Result<(Sample, Vec<String>)> {
+        let before = self.cpu();
+        let tally = self.load(row.work, connections, None, settings).await;
+        let tally = tally.with_context(|| format!("cannot measure {}", row.id))?;
+        let after = self.cpu();
+        let rate = rate(&tally, 1, settings.measured);
+        let mut failures = failures(row, &tally);
+        let open = if matches!(row.work, Work::Http(Call::Nothing | Call::Consume, _)) && rate > 0.0 {
+            let rate = rate * OPEN_LOOP_SHARE;
+            let tally = self.load(row.work, connections, Some(rate), settings).await?;
+            failures.extend(self::failures(row, &tally));
+            Some(OpenSample { rate, latency: Latency::of(&tally.latencies) })
+        } else {
+            None
+        };
+        let items = match row.work {
+            Work::Http(Call::Batch, _) | Work::RawInsert => BATCH_ITEMS as u64,
+            Work::Http(..) | Work::Procedure(..) => 1,
+        };
+        let sample = Sample {
+            round,
+            connections,
+            rate: self::rate(&tally, items, settings.measured),
+            latency: Latency::of(&tally.latencies),
+            cpu: used(before, after, tally.acknowledged * items),
+            open,
+        };
+        Ok((sample, failures))
+    }
+
+    async fn load(
+        &self,
+        work: Work,
+        connections: usize,
+        rate: Option<f64>,
+        settings: &Settings,
+    ) -> anyhow::Result<Tally> {
+        let (warm_up, measured) = (settings.warm_up(), settings.measured);
+        match work {
+            Work::Http(call, whom) => {
+                let targets = match whom {
+                    Whom::One => &self.one,
+                    Whom::All(Spread::Uniform) => &self.uniform,
+                    Whom::All(Spread::Zipf) => &self.zipf,
+                };
+                let load = Load {
+                    address: self.server.address,
+                    call,
+                    api_key: self.api_key.clone(),
+                    targets: targets.clone(),
+                    connections,
+                    rate,
+                    warm_up,
+                    measured,
+                };
+                let tally = tokio::task::spawn_blocking(move || load.run()).await??;
+                self.acknowledged.fetch_add(tally.acknowledged * call.consumptions(), Ordering::Relaxed);
+                Ok(tally)
+            }
+            Work::RawInsert => {
+                let postgres = self.postgres()?;
+                raw::run(&postgres.raw_url, &postgres.organizations, connections, warm_up, measured).await
+            }
+            Work::Procedure(procedure, whom) => {
+                let postgres = self.postgres()?;
+                let script = script(procedure, whom, &postgres.organizations);
+                let (url, counter) = match procedure {
+                    Procedure::Rpc => (&self.database_url, &self.acknowledged),
+                    Procedure::Seed => (&postgres.seed_url, &postgres.seed_acknowledged),
+                };
+                let calls = Calls { url, script: &script, connections, warm_up, measured };
+                let tally = postgres.pgbench.run(&calls).await?;
+                counter.fetch_add(tally.acknowledged, Ordering::Relaxed);
+                Ok(tally)
+            }
+        }
+    }
+
+    fn postgres(&self) -> anyhow::Result<&PostgresStand> {
+        self.postgres.as_ref().context("this row is for PostgreSQL")
+    }
+
+    /// The memory of the server now.
+    pub fn memory(&self) -> Option<MemoryResult> {
+        usage::memory(self.server.pid).map(|memory| MemoryResult::new(self.engine, memory))
+    }
+
+    fn cpu(&self) -> [Option<Duration>; 3] {
+        let postgres = self.postgres.as_ref().and_then(|postgres| postgres.pid);
+        [usage::cpu(self.server.pid), usage::cpu(std::process::id()), postgres.and_then(usage::cpu_with_children)]
+    }
+
+    /// Kills the server and checks that the databases hold what was acknowledged, and every invariant.
+    pub async fn finish(self) -> anyhow::Result<Vec<CheckResult>> {
+        drop(self.server);
+        let (charged, verified) = data::check(&self.database_url).await?;
+        let mut checks = vec![CheckResult {
+            database: engine_name(self.engine),
+            acknowledged: self.acknowledged.into_inner(),
+            charged,
+            verified: Some(verified),
+        }];
+        if let Some(postgres) = &self.postgres {
+            checks.push(CheckResult {
+                database: "seed-style",
+                acknowledged: postgres.seed_acknowledged.load(Ordering::Relaxed),
+                charged: data::count_charged(&postgres.seed_url).await?,
+                verified: None,
+            });
+        }
+        Ok(checks)
+    }
+}
+
+impl PostgresStand {
+    /// A server and its databases. Answers the product's URL and data too.
+    async fn build(settings: &Settings, count: usize) -> anyhow::Result<(String, Data, Self)> {
+        let bin = bin_directory(settings.postgres_bin.clone());
+        let pgbench = Pgbench::find(bin.as_deref().ok())?;
+        let (throwaway, admin_url) = match &settings.postgres_url {
+            Some(url) => (None, url.clone()),
+            None => {
+                let bin = bin.map_err(|error| anyhow!("{error:#} (--postgres-bin says where)"))?;
+                let postgres = tokio::task::spawn_blocking(move || Postgres::start(true, &bin)).await??;
+                let url = format!("{}/postgres", postgres.url());
+                (Some(postgres), url)
+            }
+        };
+        let pid = throwaway.as_ref().and_then(|postgres| {
+            let file = std::fs::read_to_string(postgres.data_directory().join("postmaster.pid")).ok()?;
+            file.lines().next()?.trim().parse().ok()
+        });
+        let mut databases = Databases::on(admin_url);
+        let url = databases.create(None).await?;
+        let data = data::make(&url, count).await?;
+        let raw_url = databases.create(Some(&url)).await?;
+        databases::execute(&url, NUMBERED).await.context("cannot number the organizations")?;
+        databases::execute(&url, "VACUUM ANALYZE").await?;
+        let seed_url = databases.create(None).await?;
+        databases::execute(&seed_url, SEED).await.context("cannot make the seed-style procedure")?;
+        databases::execute(&seed_url, &seed_organizations(count)).await?;
+        databases::execute(&seed_url, "VACUUM ANALYZE").await?;
+
+        let mut connection = PgConnection::connect(&url).await?;
+        let version: String = sqlx::query_scalar("SHOW server_version").fetch_one(&mut connection).await?;
+        let find_rpc = "SELECT to_regprocedure('consume_credits_rpc(uuid,text,bigint)') IS NOT NULL";
+        let has_rpc = sqlx::query_scalar(find_rpc).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        let stand = Self {
+            version: format!("PostgreSQL {version}"),
+            pgbench,
+            has_rpc,
+            organizations: data.organizations.clone(),
+            raw_url,
+            seed_url,
+            seed_acknowledged: AtomicU64::new(0),
+            _databases: databases,
+            pid,
+            _throwaway: throwaway,
+        };
+        Ok((url, data, stand))
+    }
+}
+
+/// The seed-style organizations, the first for the rows about a single one.
+fn seed_organizations(count: usize) -> String {
+    format!(
+        "INSERT INTO organization_credits SELECT ('{SEED_ID}' || lpad(n::text, 12, '0'))::uuid, 1000000000000, \
+         1000000000000, 1000000000000, 1000000000000, now() FROM generate_series(0, {count} - 1) AS n"
+    )
+}
+
+/// The transaction that `pgbench` runs.
+fn script(procedure: Procedure, whom: Whom, organizations: &[Uuid]) -> String {
+    let draw = format!("\\set n random(1, {})\n", organizations.len().saturating_sub(1).max(1));
+    let one = organizations.first().copied().unwrap_or_default();
+    match (procedure, whom) {
+        (Procedure::Seed, Whom::One) => format!("SELECT seed_consume_credits('{SEED_ID}{:012}', 'ai_chat', 1);\n", 0),
+        (Procedure::Seed, Whom::All(_)) => {
+            let id = format!("('{SEED_ID}' || lpad(:n::text, 12, '0'))::uuid");
+            format!("{draw}SELECT seed_consume_credits({id}, 'ai_chat', 1);\n")
+        }
+        (Procedure::Rpc, Whom::One) => format!("SELECT consume_credits_rpc('{one}', 'ai_chat', 1);\n"),
+        (Procedure::Rpc, Whom::All(_)) => {
+            let id = "(SELECT o.id FROM bench.organizations o WHERE o.number = :n)";
+            format!("{draw}SELECT consume_credits_rpc({id}, 'ai_chat', 1);\n")
+        }
+    }
+}
+
+/// Things done a second.
+fn rate(tally: &Tally, items: u64, measured: Duration) -> f64 {
+    as_float(tally.done * items) / measured.as_secs_f64()
+}
+
+/// Processor time for each of the things done.
+fn used(before: [Option<Duration>; 3], after: [Option<Duration>; 3], done: u64) -> CpuUse {
+    let each = |nth: usize| {
+        let spent = after[nth]?.checked_sub(before[nth]?)?;
+        (done > 0).then(|| spent.as_secs_f64() * 1e6 / as_float(done))
+    };
+    CpuUse { server_us: each(0), load_us: each(1), postgres_us: each(2) }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^52")]
+const fn as_float(count: u64) -> f64 {
+    count as f64
+}
+
+/// What was not answered as it should be.
+fn failures(row: &Row, tally: &Tally) -> Vec<String> {
+    let example = tally.first_failure.as_deref().unwrap_or_default();
+    let failed = (tally.failed > 0).then(|| format!("{}: {} answers, the first: {example}", row.id, tally.failed));
+    failed.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_procedure_is_called_for_one_organization_or_for_drawn_ones() {
+        let organizations = [Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3)];
+        let all = Whom::All(Spread::Uniform);
+        assert!(script(Procedure::Seed, all, &organizations).starts_with("\\set n random(1, 2)\nSELECT seed_consume"));
+        assert!(script(Procedure::Rpc, all, &organizations).contains("o.number = :n"));
+        let one = "SELECT consume_credits_rpc('00000000-0000-0000-0000-000000000001', 'ai_chat', 1);\n";
+        assert_eq!(script(Procedure::Rpc, Whom::One, &organizations), one);
+        assert!(script(Procedure::Seed, Whom::One, &organizations).contains("7000-8000-000000000000'"));
+    }
+}
