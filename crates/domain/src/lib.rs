@@ -23,6 +23,7 @@ pub mod organization;
 pub mod plan;
 pub mod refund;
 pub mod text;
+pub mod usage;
 pub mod window;
 
 pub use account::{Account, Balance};
@@ -43,4 +44,5 @@ pub use organization::{Organization, OrganizationStatus, TimeZone};
 pub use plan::{Plan, PlanPeriod, PlanTerms, Subscription};
 pub use refund::{NewRefund, OnExpired, Refund};
 pub use text::{ActionType, Actor, ExternalId, PlanCode};
+pub use usage::{UsageBucket, UsageLine, UsageSpan, UsageSums};
 pub use window::Validity;

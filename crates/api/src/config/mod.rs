@@ -18,6 +18,7 @@ use multicredit_domain::{ApiKeyId, Credits};
 use multicredit_store::{Scope, StoreConfig};
 
 use self::value::{OPENING_EXAMPLE, parse_opening, parse_scope};
+use crate::background::Schedule;
 use crate::shutdown;
 
 pub use self::value::{InputFormat, LogFormat, OutputFormat, Secret};
@@ -156,6 +157,9 @@ pub struct ServeArgs {
     /// The folder in which --demo keeps the admin key, in the file admin-key
     #[arg(long, env = "MULTICREDIT_DATA_DIR", default_value = DEFAULT_DATA_DIR, value_name = "FOLDER")]
     pub data_dir: PathBuf,
+    /// The jobs of the background.
+    #[command(flatten)]
+    pub schedule: ScheduleArgs,
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -364,6 +368,28 @@ impl DatabaseArgs {
             writers: self.writers,
             ..StoreConfig::new(self.database_url.expose())
         }
+    }
+}
+
+/// How often a server does its jobs of the background: one process at a time, however many serve.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Background jobs")]
+pub struct ScheduleArgs {
+    /// How often usage is rolled up; reports are exact whenever that is
+    #[arg(
+        long,
+        env = "MULTICREDIT_ROLL_UP_SECONDS",
+        default_value_t = 15,
+        value_name = "SECONDS",
+        value_parser = value_parser!(u64).range(1..)
+    )]
+    pub roll_up_seconds: u64,
+}
+
+impl ScheduleArgs {
+    /// The same, as the background takes it.
+    pub fn schedule(&self) -> Schedule {
+        Schedule { roll_up: Duration::from_secs(self.roll_up_seconds) }
     }
 }
 

@@ -9,9 +9,13 @@
 mod diagnose;
 mod node;
 mod response;
+mod table;
 
 pub use node::Node;
 pub use response::{Created, CreatedOnce, DoneOnce, NoContent};
+#[cfg(test)]
+pub use table::lines;
+pub use table::{Table, WantsCsv};
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -25,6 +25,7 @@ mod quote;
 mod refunds;
 mod results;
 mod subscription;
+mod usage;
 mod users;
 
 use multicredit_domain::{OrganizationId, Refusal};
@@ -41,7 +42,7 @@ pub fn api() -> Secured<impl OpenApi> {
 
 fn operations() -> impl OpenApi {
     (
-        (organizations::Api, actions::Api, balance::Api, ledger::Api),
+        (organizations::Api, actions::Api, balance::Api, ledger::Api, usage::Api),
         (grants::Api, adjustments::Api, plans::Api, subscription::Api),
         (consume::Api, quote::Api, batch::Api, events::Api, consumptions::Api, refunds::Api, holds::Api),
         (members::Api, users::Api, api_keys::Api, health::Api),

@@ -74,6 +74,17 @@ impl Connection {
         }
     }
 
+    /// Lets its statements take as long as a job of the background may.
+    pub(crate) async fn be_patient(&mut self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(connection, _) => {
+                let patience = format!("SET statement_timeout = {}", limits::JOB_STATEMENT_TIMEOUT.as_millis());
+                sqlx::raw_sql(AssertSqlSafe(patience)).execute(connection).await.map(drop)
+            }
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
     /// The server's process behind this connection, where there is one.
     pub(crate) const fn backend(&self) -> Option<Backend> {
         match self {

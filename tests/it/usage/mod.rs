@@ -1,0 +1,5 @@
+//! Usage: reports and rollups against what plain Rust makes of the log.
+
+mod exact;
+mod fences;
+mod naive;
