@@ -1,7 +1,7 @@
 //! Background jobs: which process does one, and when it is due again.
 //!
 //! A row is a lease. It works on both engines and through any pooler, survives nothing that it should not (it ends by
-//! itself), and tells people when a job was last done and how it ended. No correctness rests on it: a job that two
+//! itself), and tells people how a job ended and how old what it made is: `done_as_of` is when the last run began that came to its end. No correctness rests on it: a job that two
 //! processes did at once would cost twice and mean the same.
 
 use sea_orm_migration::{
@@ -28,7 +28,7 @@ impl MigrationTrait for Migration {
             .column(timestamp_with_time_zone("leased_until"))
             .column(timestamp_with_time_zone("due_at"))
             .column(timestamp_with_time_zone_null("started_at"))
-            .column(timestamp_with_time_zone_null("finished_at"))
+            .column(timestamp_with_time_zone_null("done_as_of"))
             .column(text_null("outcome"))
             .primary_key(&["name"])
             .create(manager)

@@ -31,7 +31,8 @@ fn each(f: impl Fn(&str, String) -> String) -> String {
 /// Totals and tail beside each other, added up.
 ///
 /// On PostgreSQL the tail is read by a lateral join, one organization after the other: only then is each a range of the
-/// index whose months are known when it is read. Sums of bigints are numeric there, which readers of whole credits would
+/// index whose months are known when it is read. `OFFSET 0` keeps the planner from making a join of it that reads the
+/// whole log. Sums of bigints are numeric there, which readers of whole credits would
 /// have to convert: hence the casts.
 fn query(engine: Engine) -> String {
     let attempts = format!(
@@ -45,7 +46,7 @@ fn query(engine: Engine) -> String {
         Engine::Postgres => format!(
             "SELECT c.organization_id, total_ai, total_wa, total_email, total_sms, attempts, refused, last_at \
              FROM {accounts} \
-             CROSS JOIN LATERAL (SELECT {attempts} FROM credit_consumption_logs l WHERE {condition}) AS a"
+             CROSS JOIN LATERAL (SELECT {attempts} FROM credit_consumption_logs l WHERE {condition} OFFSET 0) AS a"
         ),
         Engine::Sqlite => format!(
             "SELECT c.organization_id, {attempts} FROM {accounts} CROSS JOIN credit_consumption_logs l WHERE {condition}"

@@ -24,12 +24,18 @@ const JOBS_PAUSE: Duration = Duration::from_secs(5);
 pub struct Schedule {
     /// How often usage is rolled up.
     pub roll_up: Duration,
+    /// How often the summary of usage is made anew.
+    pub refresh: Duration,
+    /// How often everything else is seen to: partitions, keys, dead rows.
+    pub maintain: Duration,
 }
 
 impl Schedule {
     fn of(&self, job: Job) -> Duration {
         match job {
             Job::RollUpUsage => self.roll_up,
+            Job::RefreshSummary => self.refresh,
+            Job::MakePartitions | Job::PruneKeys | Job::Vacuum => self.maintain,
         }
     }
 }

@@ -10,17 +10,19 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use multicredit_domain::Timestamp;
+use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use uuid::Uuid;
 
 use crate::clock;
+use crate::config::Engine;
 use crate::error::StoreError;
 use crate::sql::{Cell, Column, Kind, Statement};
 use crate::store::Store;
 use crate::usage::RolledUp;
 
 /// How long a process may say nothing before another one takes its job over.
-const LEASE: TimeDelta = TimeDelta::seconds(60);
+const LEASE: TimeDelta = TimeDelta::minutes(1);
 
 /// How often a process renews its lease.
 const RENEWAL: Duration = Duration::from_secs(15);
@@ -28,33 +30,67 @@ const RENEWAL: Duration = Duration::from_secs(15);
 /// Further away than any job is due.
 const FAR: TimeDelta = TimeDelta::days(36_500);
 
-/// How far back a rollup looks for refusals, from when the one before had ended: longer than any takes.
-const REFUSALS_LOOKBACK: TimeDelta = TimeDelta::hours(1);
+/// How far back a rollup looks for refusals, from when the one before began: longer than any transaction takes.
+const REFUSALS_LOOKBACK: TimeDelta = TimeDelta::minutes(10);
 
 /// A job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Job {
     /// Adding to the sums of usage what the log has got since.
     RollUpUsage,
+    /// Making the summary of usage anew.
+    RefreshSummary,
+    /// Making the partitions of the months to come.
+    MakePartitions,
+    /// Deleting the idempotency keys whose days are over.
+    PruneKeys,
+    /// Collecting dead rows, and statistics, where there is need.
+    Vacuum,
 }
 
 impl Job {
     /// Every job, in the order in which they are done where all are due.
-    pub const ALL: [Self; 1] = [Self::RollUpUsage];
+    pub const ALL: [Self; 5] =
+        [Self::RollUpUsage, Self::RefreshSummary, Self::MakePartitions, Self::PruneKeys, Self::Vacuum];
 
     /// The name in the database and to people.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::RollUpUsage => "roll_up_usage",
+            Self::RefreshSummary => "refresh_summary",
+            Self::MakePartitions => "make_partitions",
+            Self::PruneKeys => "prune_keys",
+            Self::Vacuum => "vacuum",
         }
     }
 }
 
-/// What a job did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a job did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum JobDone {
     /// Usage was rolled up.
     RolledUp(RolledUp),
+    /// The summary was made anew.
+    Refreshed {
+        /// Whether there is anything to refresh: on SQLite it is a view, which is always current.
+        materialized: bool,
+    },
+    /// Partitions were made.
+    Partitions {
+        /// How many.
+        made: u64,
+    },
+    /// Keys were deleted.
+    Pruned {
+        /// How many.
+        keys: u64,
+    },
+    /// Tables were vacuumed and analyzed.
+    Vacuumed {
+        /// Which.
+        tables: Vec<String>,
+    },
 }
 
 /// How it stands with a job.
@@ -71,7 +107,7 @@ pub enum JobRun<T = JobDone> {
 static FIND: LazyLock<Statement> = LazyLock::new(|| {
     Statement::new(vec![Column::new("name", Kind::Text)], |d| {
         format!(
-            "SELECT b.leased_until, b.due_at, b.finished_at FROM {} JOIN background_jobs b ON b.name = v.name",
+            "SELECT b.leased_until, b.due_at, b.done_as_of FROM {} JOIN background_jobs b ON b.name = v.name",
             d.source
         )
     })
@@ -121,13 +157,13 @@ static FINISH: LazyLock<Statement> = LazyLock::new(|| {
         Column::new("name", Kind::Text),
         Column::new("holder", Kind::Uuid),
         Column::new("at", Kind::Time),
-        Column::new("finished_at", Kind::Time),
+        Column::new("done_as_of", Kind::Time),
         Column::new("outcome", Kind::Text),
     ];
     Statement::new(columns, |d| {
         format!(
             "UPDATE background_jobs AS b SET leased_until = v.at, outcome = v.outcome, \
-             finished_at = COALESCE(v.finished_at, b.finished_at) FROM {} \
+             done_as_of = COALESCE(v.done_as_of, b.done_as_of) FROM {} \
              WHERE b.name = v.name AND b.holder = v.holder RETURNING b.name",
             d.source
         )
@@ -138,22 +174,46 @@ static FINISH: LazyLock<Statement> = LazyLock::new(|| {
 struct Lease {
     job: Job,
     holder: Uuid,
-    /// When the job was last done to its end.
-    finished_before: Option<Timestamp>,
+    started_at: Timestamp,
+    /// When the last run began that came to its end.
+    done_before: Option<Timestamp>,
 }
 
 impl Store {
     /// Does a job if it is due and nobody else is doing it; `every` says when it is due again, and `None` that it is to be
     /// done now.
     pub async fn do_job(&self, job: Job, every: Option<Duration>) -> Result<JobRun, StoreError> {
-        let since = |finished_before: Option<Timestamp>| match every {
-            Some(_) => finished_before.map(|at| at - REFUSALS_LOOKBACK),
+        let since = |done_before: Option<Timestamp>| match every {
+            Some(_) => done_before.map(|at| at - REFUSALS_LOOKBACK),
             None => None,
         };
-        self.run_job(job, every, async |finished_before| match job {
-            Job::RollUpUsage => self.roll_up_usage(since(finished_before)).await.map(JobDone::RolledUp),
+        self.run_job(job, every, async |done_before| match job {
+            Job::RollUpUsage => self.roll_up_usage(since(done_before)).await.map(JobDone::RolledUp),
+            Job::RefreshSummary => self.refresh_summary().await.map(|materialized| JobDone::Refreshed { materialized }),
+            Job::MakePartitions => self.make_partitions().await.map(|made| JobDone::Partitions { made }),
+            Job::PruneKeys => self.prune_keys().await.map(|keys| JobDone::Pruned { keys }),
+            Job::Vacuum => self.vacuum().await.map(|tables| JobDone::Vacuumed { tables }),
         })
         .await
+    }
+
+    /// What a job would do if it were done now. Changes nothing.
+    pub async fn plan_job(&self, job: Job) -> Result<JobDone, StoreError> {
+        Ok(match job {
+            Job::RollUpUsage => JobDone::RolledUp(self.usage_backlog().await?),
+            Job::RefreshSummary => JobDone::Refreshed { materialized: self.engine() == Engine::Postgres },
+            Job::MakePartitions => JobDone::Partitions { made: self.missing_partitions().await? },
+            Job::PruneKeys => JobDone::Pruned { keys: self.expired_keys().await? },
+            Job::Vacuum => JobDone::Vacuumed { tables: self.tables_to_vacuum().await? },
+        })
+    }
+
+    /// When the last run of a job began that came to its end: what it made is at least as young.
+    pub(crate) async fn job_done_as_of(&self, job: Job) -> Result<Option<Timestamp>, StoreError> {
+        let mut rows = FIND.rows();
+        rows.cell(Cell::Static(job.as_str())).end();
+        let found = FIND.query(self.database(), &rows).await?;
+        Ok(found.first().map(|row| row.try_get("", "done_as_of")).transpose()?.flatten())
     }
 
     /// Does `work` under the lease of a job. It gets the instant at which it was last done to its end.
@@ -169,7 +229,7 @@ impl Store {
             JobRun::Elsewhere => return Ok(JobRun::Elsewhere),
         };
         let outcome = {
-            let working = work(lease.finished_before);
+            let working = work(lease.done_before);
             tokio::pin!(working);
             let mut renewal = interval_at(Instant::now() + RENEWAL, RENEWAL);
             renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -189,11 +249,11 @@ impl Store {
         let mut rows = FIND.rows();
         rows.cell(Cell::Static(job.as_str())).end();
         // Asking first: nearly always there is nothing to do, and asking writes nothing.
-        let mut finished_before = None;
+        let mut done_before = None;
         if let Some(row) = FIND.query(self.database(), &rows).await?.first() {
             let (leased_until, due_at): (Timestamp, Timestamp) =
                 (row.try_get("", "leased_until")?, row.try_get("", "due_at")?);
-            finished_before = row.try_get("", "finished_at")?;
+            done_before = row.try_get("", "done_as_of")?;
             if leased_until > now {
                 return Ok(JobRun::Elsewhere);
             }
@@ -212,7 +272,7 @@ impl Store {
             .cell(Cell::Time(if every.is_some() { now } else { now + FAR }))
             .end();
         let claimed = !CLAIM.query(self.database(), &rows).await?.is_empty();
-        Ok(if claimed { JobRun::Done(Lease { job, holder, finished_before }) } else { JobRun::Elsewhere })
+        Ok(if claimed { JobRun::Done(Lease { job, holder, started_at: now, done_before }) } else { JobRun::Elsewhere })
     }
 
     async fn renew(&self, lease: &Lease) {
@@ -228,17 +288,21 @@ impl Store {
         }
     }
 
-    async fn finish<T: std::fmt::Debug>(&self, lease: &Lease, outcome: &Result<T, StoreError>) -> Result<(), StoreError> {
+    async fn finish<T: std::fmt::Debug>(
+        &self,
+        lease: &Lease,
+        outcome: &Result<T, StoreError>,
+    ) -> Result<(), StoreError> {
         let now = self.now().await?;
-        let (finished_at, text) = match outcome {
-            Ok(done) => (Some(now), format!("{done:?}")),
+        let (done_as_of, text) = match outcome {
+            Ok(done) => (Some(lease.started_at), format!("{done:?}")),
             Err(error) => (None, error.to_string()),
         };
         let mut rows = FINISH.rows();
         rows.cell(Cell::Static(lease.job.as_str()))
             .cell(Cell::Uuid(lease.holder))
             .cell(Cell::Time(now))
-            .cell(Cell::opt(finished_at, Cell::Time))
+            .cell(Cell::opt(done_as_of, Cell::Time))
             .cell(Cell::Text(text))
             .end();
         FINISH.query(self.database(), &rows).await?;

@@ -92,6 +92,7 @@ const OPERATIONS: &str = "
     POST /v1/organizations/{id}/holds/{hid}/extend
     GET /v1/organizations/{id}/ledger
     GET /v1/organizations/{id}/usage
+    GET /v1/usage/summary
     PUT,GET /v1/plans/{code}
     PUT,GET,DELETE /v1/organizations/{id}/subscription
     PUT,DELETE /v1/organizations/{id}/members/{user_id}

@@ -25,6 +25,7 @@ mod refunds;
 mod refusals;
 mod scopes;
 mod transport;
+mod usage;
 mod walk;
 
 use serde_json::Value;

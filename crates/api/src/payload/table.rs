@@ -93,8 +93,7 @@ impl<T: Documented> ApiResponse for Table<T> {
             MetaMediaType { content_type: CSV, schema: csv },
         ];
         let status = Some(StatusCode::OK.as_u16());
-        let response =
-            MetaResponse { description: "Done.", status, status_range: None, content, headers: Vec::new() };
+        let response = MetaResponse { description: "Done.", status, status_range: None, content, headers: Vec::new() };
         MetaResponses { responses: vec![response] }
     }
 

@@ -26,6 +26,7 @@ mod refunds;
 mod results;
 mod subscription;
 mod usage;
+mod usage_summary;
 mod users;
 
 use multicredit_domain::{OrganizationId, Refusal};
@@ -42,7 +43,7 @@ pub fn api() -> Secured<impl OpenApi> {
 
 fn operations() -> impl OpenApi {
     (
-        (organizations::Api, actions::Api, balance::Api, ledger::Api, usage::Api),
+        (organizations::Api, actions::Api, balance::Api, ledger::Api, usage::Api, usage_summary::Api),
         (grants::Api, adjustments::Api, plans::Api, subscription::Api),
         (consume::Api, quote::Api, batch::Api, events::Api, consumptions::Api, refunds::Api, holds::Api),
         (members::Api, users::Api, api_keys::Api, health::Api),

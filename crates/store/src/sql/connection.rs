@@ -133,7 +133,9 @@ impl Connection {
         self.run("ROLLBACK").await
     }
 
-    async fn run(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+    /// Runs a statement as it stands, outside a transaction if none was begun.
+    pub(crate) async fn run(&mut self, sql: &str) -> Result<(), sqlx::Error> {
+        let sql = AssertSqlSafe(sql.to_owned());
         match self {
             Self::Postgres(connection, _) => sqlx::raw_sql(sql).execute(connection).await.map(drop),
             Self::Sqlite(connection) => sqlx::query(sql).execute(connection).await.map(drop),

@@ -4,8 +4,8 @@ use multicredit_domain::credit::COUNT;
 use multicredit_domain::{CreditType, UsageSums};
 use sea_orm::{DbErr, QueryResult};
 
-use crate::sql::{Dialect, Rows, credit_columns};
 use crate::sql::{Cell, Column, Kind};
+use crate::sql::{Dialect, Rows, credit_columns};
 
 /// The columns of sums.
 pub(super) fn columns() -> impl Iterator<Item = Column> {

@@ -20,6 +20,8 @@ mod delta;
 mod probe;
 mod report;
 mod rollup;
+mod summary;
 
 pub use report::{UsageQuery, UsageReport};
 pub use rollup::RolledUp;
+pub use summary::{SummaryPage, SummaryRow};

@@ -29,7 +29,7 @@ const SLICE_ROWS: usize = 5_000;
 const BEGINNING: &str = "0001-01-01T00:00:00+00:00";
 
 /// What rolling up did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct RolledUp {
     /// How many organizations had moved.
     pub organizations: u64,
@@ -63,7 +63,7 @@ static REFUSED: LazyLock<Statement> = LazyLock::new(|| {
     Statement::new(columns, |d| {
         format!(
             "SELECT DISTINCT t.organization_id FROM credit_consumption_logs l \
-             JOIN usage_totals t ON t.organization_id = l.organization_id AND t.through < l.created_at \
+             JOIN usage_totals t ON t.organization_id = l.organization_id AND t.through <= l.created_at \
              WHERE l.success = FALSE AND l.created_at >= (SELECT v.since FROM {0}) \
              AND l.organization_id > (SELECT v.after FROM {0}) ORDER BY t.organization_id LIMIT {PAGE}",
             d.source
@@ -182,6 +182,36 @@ impl Store {
     }
 }
 
+/// What a rollup of everything would do now.
+static BACKLOG: LazyLock<Statement> = LazyLock::new(|| {
+    Statement::new(vec![Column::new("nothing", Kind::Int)], |d| {
+        let beginning = d.instant(BEGINNING);
+        format!(
+            "SELECT COUNT(DISTINCT c.organization_id) AS organizations, COUNT(l.id) AS attempts \
+             FROM {} CROSS JOIN organization_credits c \
+             LEFT JOIN usage_totals t ON t.organization_id = c.organization_id \
+             LEFT JOIN credit_consumption_logs l ON l.organization_id = c.organization_id \
+             AND l.created_at >= COALESCE(t.through, {beginning}) \
+             WHERE t.through IS NULL OR c.last_movement_at > t.through OR l.id IS NOT NULL",
+            d.source
+        )
+    })
+});
+
+impl Store {
+    /// How many organizations have moved since they were rolled up, and how many attempts they made.
+    pub(crate) async fn usage_backlog(&self) -> Result<RolledUp, StoreError> {
+        let mut rows = BACKLOG.rows();
+        rows.cell(Cell::Null).end();
+        let mut connection = self.job_connection().await?;
+        let found = connection.query(&BACKLOG, &rows).await?;
+        connection.close().await?;
+        let row = found.first().ok_or_else(|| StoreError::Internal("a count answered nothing".to_owned()))?;
+        let count = |name| row.try_get::<i64>("", name).map(|count| u64::try_from(count).unwrap_or_default());
+        Ok(RolledUp { organizations: count("organizations")?, attempts: count("attempts")?, failed: 0 })
+    }
+}
+
 struct Rolling<'a> {
     store: &'a Store,
     connection: Connection,
@@ -207,7 +237,11 @@ impl Rolling<'_> {
     }
 
     /// Rolls a page up and answers the last organization of it; `None` if there is none left.
-    async fn page(&mut self, find: &Statement, rows: &crate::sql::Rows) -> Result<Option<OrganizationId>, AttemptError> {
+    async fn page(
+        &mut self,
+        find: &Statement,
+        rows: &crate::sql::Rows,
+    ) -> Result<Option<OrganizationId>, AttemptError> {
         let found = self.connection.query(find, rows).await?;
         let page = found.iter().map(organization).collect::<Result<BTreeSet<_>, _>>()?;
         let last = page.last().copied();
@@ -331,10 +365,7 @@ type Ranges = BTreeMap<OrganizationId, std::ops::Range<Timestamp>>;
 
 fn range_cells(rows: &mut crate::sql::Rows, ranges: &Ranges) {
     for (organization_id, range) in ranges {
-        rows.cell(Cell::Uuid(organization_id.uuid()))
-            .cell(Cell::Time(range.start))
-            .cell(Cell::Time(range.end))
-            .end();
+        rows.cell(Cell::Uuid(organization_id.uuid())).cell(Cell::Time(range.start)).cell(Cell::Time(range.end)).end();
     }
 }
 

@@ -244,11 +244,8 @@ fn rows() -> Vec<Invariant> {
 /// what is left over is what differs.
 fn usage(engine: Engine) -> Vec<Invariant> {
     let counts = ["consumption_count".to_owned(), "refused_count".to_owned()];
-    let names: Vec<String> = credit_columns("consumed")
-        .chain(credit_columns("refunded"))
-        .map(|column| column.name)
-        .chain(counts)
-        .collect();
+    let names: Vec<String> =
+        credit_columns("consumed").chain(credit_columns("refunded")).map(|column| column.name).chain(counts).collect();
     let each = |separator: &str, f: &dyn Fn(&str) -> String| {
         names.iter().map(|name| f(name)).collect::<Vec<_>>().join(separator)
     };
