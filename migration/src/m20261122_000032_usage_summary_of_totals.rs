@@ -18,6 +18,10 @@ use crate::{
 const UNIQUE_INDEX: &str =
     "CREATE UNIQUE INDEX uq_mv_organization_usage_summary ON mv_organization_usage_summary (organization_id)";
 
+/// Making the view was a run of the job that makes it anew: so it is known at all times how old it is.
+const MADE: &str = "INSERT INTO background_jobs (name, leased_until, due_at, done_as_of) \
+                    VALUES ('refresh_summary', now(), now(), now())";
+
 /// The names of the totals, in the order of the types of credits. The report that the view comes from says `wa`.
 const NAMES: [&str; 4] = ["total_ai", "total_wa", "total_email", "total_sms"];
 
@@ -77,7 +81,8 @@ impl MigrationTrait for Migration {
             Engine::Postgres => {
                 let view = format!("CREATE MATERIALIZED VIEW mv_organization_usage_summary AS {query} WITH DATA");
                 execute(manager, &view).await?;
-                execute(manager, UNIQUE_INDEX).await
+                execute(manager, UNIQUE_INDEX).await?;
+                execute(manager, MADE).await
             }
             Engine::Sqlite => execute(manager, &format!("CREATE VIEW mv_organization_usage_summary AS {query}")).await,
         }

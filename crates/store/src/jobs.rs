@@ -138,15 +138,12 @@ static CLAIM: LazyLock<Statement> = LazyLock::new(|| {
 });
 
 static RENEW: LazyLock<Statement> = LazyLock::new(|| {
-    let columns = vec![
-        Column::new("name", Kind::Text),
-        Column::new("holder", Kind::Uuid),
-        Column::new("leased_until", Kind::Time),
-    ];
+    let columns =
+        vec![Column::new("job", Kind::Text), Column::new("holder_id", Kind::Uuid), Column::new("until", Kind::Time)];
     Statement::new(columns, |d| {
         format!(
-            "UPDATE background_jobs AS b SET leased_until = v.leased_until FROM {} \
-             WHERE b.name = v.name AND b.holder = v.holder RETURNING b.name",
+            "UPDATE background_jobs AS b SET leased_until = v.until FROM {} \
+             WHERE b.name = v.job AND b.holder = v.holder_id RETURNING name",
             d.source
         )
     })
@@ -154,8 +151,8 @@ static RENEW: LazyLock<Statement> = LazyLock::new(|| {
 
 static FINISH: LazyLock<Statement> = LazyLock::new(|| {
     let columns = vec![
-        Column::new("name", Kind::Text),
-        Column::new("holder", Kind::Uuid),
+        Column::new("job", Kind::Text),
+        Column::new("holder_id", Kind::Uuid),
         Column::new("at", Kind::Time),
         Column::new("done_as_of", Kind::Time),
         Column::new("outcome", Kind::Text),
@@ -164,7 +161,7 @@ static FINISH: LazyLock<Statement> = LazyLock::new(|| {
         format!(
             "UPDATE background_jobs AS b SET leased_until = v.at, outcome = v.outcome, \
              done_as_of = COALESCE(v.done_as_of, b.done_as_of) FROM {} \
-             WHERE b.name = v.name AND b.holder = v.holder RETURNING b.name",
+             WHERE b.name = v.job AND b.holder = v.holder_id RETURNING name",
             d.source
         )
     })

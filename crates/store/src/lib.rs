@@ -35,5 +35,5 @@ pub use repo::organization::{NewOrganization, OrganizationUpdate};
 pub use repo::plan::NewPlan;
 pub use store::Store;
 pub use sweep::{SWEEP_PAUSE, Swept};
-pub use usage::{RolledUp, SummaryPage, SummaryRow, UsageQuery, UsageReport};
+pub use usage::{ForecastView, RolledUp, SummaryPage, SummaryRow, UsageQuery, UsageReport};
 pub use verify::{Check, VerifyReport};

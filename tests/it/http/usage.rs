@@ -147,3 +147,39 @@ both_engines!(
         }
     })
 );
+
+both_engines!(
+    the_summary_has_a_row_for_each_organization_that_ever_tried_and_a_bound_key_sees_its_own,
+    served(async |app| {
+        let mut organizations = Vec::new();
+        for number in 0..5_i64 {
+            let organization = app.organization(&format!("organization-{number}"), json!({ "ai": 10 })).await;
+            consume(app, &organization, json!({ "action": "ai_chat", "quantity": number + 1 })).await;
+            organizations.push(organization);
+        }
+        app.organization("idle", json!({ "ai": 10 })).await;
+        let sms = app.admin.post(&organizations[0].path("/consume")).json(json!({ "action": "sms" }));
+        sms.await.refused(402, "insufficient_credits");
+        app.store.do_job(multicredit_store::Job::RefreshSummary, None).await.unwrap();
+
+        let mut rows = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = app.admin.get(&format!("/v1/usage/summary?limit=2{cursor}")).await.expect(200);
+            assert_eq!(fields(&page), ["items", "next_cursor", "refreshed_at"]);
+            assert_is_instant(&page["refreshed_at"]);
+            rows.extend(page["items"].as_array().unwrap().iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(column(&rows, "organization_id"), organizations.iter().map(|o| o.id.clone()).collect::<Vec<_>>());
+        assert_eq!(column(&rows, "total_ai"), [1, 2, 3, 4, 5]);
+        assert_eq!(column(&rows, "transaction_count"), [2, 1, 1, 1, 1]);
+        assert_eq!(column(&rows, "refused_count"), [1, 0, 0, 0, 0]);
+        let own = app.bound_key(&["read"], &organizations[3]).await;
+        let own = own.get("/v1/usage/summary").await.expect(200);
+        assert_eq!(own["items"].as_array().unwrap(), &rows[3..4]);
+    })
+);

@@ -13,6 +13,7 @@ mod consume;
 mod consumptions;
 mod events;
 pub mod example;
+mod forecast;
 mod grants;
 mod health;
 mod holds;
@@ -43,7 +44,7 @@ pub fn api() -> Secured<impl OpenApi> {
 
 fn operations() -> impl OpenApi {
     (
-        (organizations::Api, actions::Api, balance::Api, ledger::Api, usage::Api, usage_summary::Api),
+        (organizations::Api, actions::Api, balance::Api, ledger::Api, usage::Api, usage_summary::Api, forecast::Api),
         (grants::Api, adjustments::Api, plans::Api, subscription::Api),
         (consume::Api, quote::Api, batch::Api, events::Api, consumptions::Api, refunds::Api, holds::Api),
         (members::Api, users::Api, api_keys::Api, health::Api),

@@ -17,11 +17,13 @@
 //! `refunded` is what a bucket cost in the end.
 
 mod delta;
+mod forecast;
 mod probe;
 mod report;
 mod rollup;
 mod summary;
 
+pub use forecast::ForecastView;
 pub use report::{UsageQuery, UsageReport};
 pub use rollup::RolledUp;
 pub use summary::{SummaryPage, SummaryRow};
