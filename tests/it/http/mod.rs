@@ -13,6 +13,7 @@ mod consumptions;
 mod corrections;
 mod documents;
 mod events;
+mod exports;
 mod forecast;
 mod grants;
 mod holds;

@@ -13,9 +13,7 @@ mod table;
 
 pub use node::Node;
 pub use response::{Created, CreatedOnce, DoneOnce, NoContent};
-#[cfg(test)]
-pub use table::lines;
-pub use table::{Table, WantsCsv};
+pub use table::{Table, WantsCsv, lines};
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -13,6 +13,7 @@ mod consume;
 mod consumptions;
 mod events;
 pub mod example;
+mod export;
 mod forecast;
 mod grants;
 mod health;

@@ -55,13 +55,12 @@ impl From<SummaryRow> for UsageSummary {
 
 impl Example for UsageSummary {
     fn example() -> Self {
-        let [total_ai, total_wa, total_email, total_sms] = example::credits(5, 0).to_array().map(|amount| amount.get());
         Self {
             organization_id: Wire(example::ORGANIZATION_ID.uuid()),
-            total_ai,
-            total_wa,
-            total_email,
-            total_sms,
+            total_ai: 5,
+            total_wa: 0,
+            total_email: 0,
+            total_sms: 0,
             transaction_count: 1,
             refused_count: 0,
             last_attempt_at: example::time(),
