@@ -35,6 +35,7 @@ mod m20261122_000021_hot_tables;
 mod m20261122_000030_usage;
 mod m20261122_000031_background_jobs;
 mod m20261122_000032_usage_summary_of_totals;
+mod m20261122_000033_jobs_of_servers;
 
 #[cfg(test)]
 mod tests;
@@ -77,6 +78,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000030_usage::Migration),
             Box::new(m20261122_000031_background_jobs::Migration),
             Box::new(m20261122_000032_usage_summary_of_totals::Migration),
+            Box::new(m20261122_000033_jobs_of_servers::Migration),
         ]
     }
 }

@@ -20,10 +20,12 @@ const KEYS_AT_ONCE: u64 = 2_000;
 /// More dead rows than this in a table ask for a vacuum, as the performance report has it.
 const DEAD_ROWS_MAX: i64 = 1_000;
 
-/// The tables of ours with many dead rows, and those with rows that were never counted, by their quoted names.
+/// The tables of ours with many dead rows, and those with rows that were never counted, by their quoted names. Only a
+/// table's owner may vacuum it; to a server with a role of its own that is the autovacuum's business.
 const TABLES_TO_VACUUM: &str = "SELECT format('%I', s.relname) AS name FROM pg_stat_user_tables s \
     JOIN pg_class c ON c.oid = s.relid \
-    WHERE s.schemaname = current_schema() AND c.relkind IN ('r', 'm') AND (s.n_dead_tup > $1 \
+    WHERE s.schemaname = current_schema() AND c.relkind IN ('r', 'm') \
+    AND pg_has_role(c.relowner, 'USAGE') AND (s.n_dead_tup > $1 \
     OR (s.last_analyze IS NULL AND s.last_autoanalyze IS NULL AND pg_relation_size(c.oid) > 0)) ORDER BY 1";
 
 /// The months of the log, from the present one on, that have no partition. Those whose rows are in the default one stay

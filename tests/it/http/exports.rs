@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use tests::app::{Answer, Client, served, served_at};
 use tests::both_engines;
 
+use super::walk::ABSENT;
+
 async fn table(client: &Client, path: &str) -> (Vec<String>, Vec<Vec<String>>) {
     let answer: Answer = client.get(path).header("Accept", "text/csv".to_owned()).await;
     assert_eq!(answer.status, 200, "{answer}");
@@ -104,7 +106,7 @@ both_engines!(
     a_table_of_nobody_is_not_found,
     served(async |app| {
         for path in ["consumptions", "ledger", "usage"] {
-            let path = format!("/v1/organizations/{}/{path}", super::walk::ABSENT);
+            let path = format!("/v1/organizations/{}/{path}", ABSENT);
             let call = app.admin.get(&path).header("Accept", "text/csv".to_owned());
             call.await.refused(404, "unknown_organization");
         }

@@ -5,4 +5,5 @@ mod exact;
 mod fences;
 mod jobs;
 mod naive;
+mod roles;
 mod summary;

@@ -15,7 +15,8 @@ use crate::jobs::Job;
 use crate::page::{Page, PageRequest};
 use crate::store::Store;
 
-const REFRESH: &str = "REFRESH MATERIALIZED VIEW CONCURRENTLY mv_organization_usage_summary";
+/// With the rights of the view's owner: a server's role has none to refresh it.
+const REFRESH: &str = "SELECT refresh_organization_usage_summary()";
 
 /// What an organization has used in all its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
