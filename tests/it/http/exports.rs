@@ -7,7 +7,7 @@ use tests::both_engines;
 use super::walk::ABSENT;
 
 async fn table(client: &Client, path: &str) -> (Vec<String>, Vec<Vec<String>>) {
-    let answer: Answer = client.get(path).header("Accept", "text/csv".to_owned()).await;
+    let answer: Answer = client.get(path).header("Accept", "text/csv").await;
     assert_eq!(answer.status, 200, "{answer}");
     assert!(answer.header("Content-Type").unwrap().starts_with("text/csv"), "{answer}");
     assert_eq!(answer.header("Vary"), Some("Accept"), "{answer}");
@@ -106,8 +106,8 @@ both_engines!(
     a_table_of_nobody_is_not_found,
     served(async |app| {
         for path in ["consumptions", "ledger", "usage"] {
-            let path = format!("/v1/organizations/{}/{path}", ABSENT);
-            let call = app.admin.get(&path).header("Accept", "text/csv".to_owned());
+            let path = format!("/v1/organizations/{ABSENT}/{path}");
+            let call = app.admin.get(&path).header("Accept", "text/csv");
             call.await.refused(404, "unknown_organization");
         }
     })

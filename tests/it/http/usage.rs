@@ -90,7 +90,7 @@ both_engines!(
         consume(app, &acme, json!({ "action": "ai_chat", "quantity": 7 })).await;
         consume(app, &acme, json!({ "action": "ai_image" })).await;
         let table = async |query: &str| {
-            let call = app.admin.get(&acme.path(&format!("/usage{query}"))).header("Accept", "text/csv".to_owned());
+            let call = app.admin.get(&acme.path(&format!("/usage{query}"))).header("Accept", "text/csv");
             let answer = call.await;
             assert_eq!(answer.status, 200, "{answer}");
             assert!(answer.header("Content-Type").unwrap().starts_with("text/csv"), "{answer}");

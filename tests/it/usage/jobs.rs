@@ -10,7 +10,7 @@ use tests::app::instant;
 use tests::fixtures::{ai, key, organization, request, store};
 use tests::{Engine, TestDb, both_engines, run};
 
-const EVERY: Option<Duration> = Some(Duration::from_secs(60));
+const EVERY: Option<Duration> = Some(Duration::from_mins(1));
 
 async fn at(db: &TestDb, clock: &Clock) -> Store {
     Store::open(StoreConfig { clock: clock.clone(), ..StoreConfig::new(db.url()) }).await.unwrap()
