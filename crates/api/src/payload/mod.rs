@@ -13,7 +13,7 @@ mod table;
 
 pub use node::Node;
 pub use response::{Created, CreatedOnce, DoneOnce, NoContent};
-pub use table::{Table, WantsCsv, lines};
+pub use table::{Table, Tabular, WantsCsv, lines};
 
 use std::fmt;
 use std::marker::PhantomData;

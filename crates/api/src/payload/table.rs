@@ -42,6 +42,12 @@ fn prefers_csv<'a>(ranges: impl Iterator<Item = &'a str>) -> bool {
     csv > 0.0 && csv >= json
 }
 
+/// What can be answered as a table.
+pub trait Tabular {
+    /// The names of the columns.
+    const COLUMNS: &'static [&'static str];
+}
+
 /// A table: as JSON, or as lines of CSV.
 #[derive(Debug)]
 pub enum Table<T> {
@@ -51,10 +57,10 @@ pub enum Table<T> {
     Csv(Body),
 }
 
-impl<T> Table<T> {
-    /// The table of these rows as CSV, whose header is the names of the fields.
-    pub fn csv<R: Serialize>(rows: impl IntoIterator<Item = R>, header: &[&str]) -> Result<Self, Problem> {
-        Ok(Self::Csv(Body::from_bytes(lines(rows, Some(header))?)))
+impl<T: Tabular> Table<T> {
+    /// The table of these rows as CSV.
+    pub fn csv<R: Serialize>(rows: impl IntoIterator<Item = R>) -> Result<Self, Problem> {
+        Ok(Self::Csv(Body::from_bytes(lines(rows, Some(T::COLUMNS))?)))
     }
 }
 
@@ -82,10 +88,11 @@ impl<T: Serialize + Send> IntoResponse for Table<T> {
     }
 }
 
-impl<T: Documented> ApiResponse for Table<T> {
+impl<T: Documented + Tabular> ApiResponse for Table<T> {
     fn meta() -> MetaResponses {
         let csv = MetaSchemaRef::Inline(Box::new(MetaSchema {
             description: Some("A header, and a line for each row, with `Accept: text/csv`."),
+            example: Some(T::COLUMNS.join(",").into()),
             ..MetaSchema::new("string")
         }));
         let content = vec![

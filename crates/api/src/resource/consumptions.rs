@@ -17,7 +17,7 @@ use crate::auth::{Auth, Tenant, scope};
 use crate::openapi::Tag;
 use crate::page::{self, Cursor, Limit, Page};
 use crate::param::{Path, Query};
-use crate::payload::{Json, Table, WantsCsv};
+use crate::payload::{Json, Table, Tabular, WantsCsv};
 use crate::problem::{Failure, Problem, failures};
 use crate::wire::Wire;
 
@@ -135,6 +135,10 @@ const COLUMNS: [&str; 20] = [
     "actor",
     "metadata",
 ];
+
+impl Tabular for Page<Record> {
+    const COLUMNS: &'static [&'static str] = &COLUMNS;
+}
 
 /// A line of the table.
 fn record(consumption: multicredit_domain::Consumption) -> impl Serialize {

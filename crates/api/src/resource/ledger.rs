@@ -14,7 +14,7 @@ use crate::auth::{Auth, Tenant, scope};
 use crate::openapi::Tag;
 use crate::page::{self, Cursor, Limit, Page};
 use crate::param::{Path, Query};
-use crate::payload::{Table, WantsCsv};
+use crate::payload::{Table, Tabular, WantsCsv};
 use crate::problem::{Failure, failures};
 use crate::wire::Wire;
 
@@ -114,6 +114,10 @@ const COLUMNS: [&str; 20] = [
     "email_held_after",
     "sms_held_after",
 ];
+
+impl Tabular for Page<Line> {
+    const COLUMNS: &'static [&'static str] = &COLUMNS;
+}
 
 /// A line of the table.
 fn record(movement: Movement) -> impl Serialize {

@@ -12,7 +12,7 @@ use super::example;
 use crate::auth::{Auth, Tenant, scope};
 use crate::openapi::Tag;
 use crate::param::{Path, Query};
-use crate::payload::{Table, WantsCsv};
+use crate::payload::{Table, Tabular, WantsCsv};
 use crate::problem::{Failure, failures};
 use crate::wire::{Reason, Text, Wire, not_one_of, one_of};
 
@@ -125,6 +125,10 @@ const COLUMNS: [&str; 12] = [
     "refused",
 ];
 
+impl Tabular for Usage {
+    const COLUMNS: &'static [&'static str] = &COLUMNS;
+}
+
 /// A line of the report as CSV.
 fn record(line: UsageLine) -> impl Serialize {
     let UsageSums { consumed, refunded, count, refused } = line.sums;
@@ -184,11 +188,7 @@ impl Api {
         };
         let query = UsageQuery { from, to, bucket, time_zone, by_action: group_by.0.is_some() };
         let report = store.usage(id, &query).await?;
-        Ok(if wants_csv.0 {
-            Table::csv(report.lines.into_iter().map(record), &COLUMNS)?
-        } else {
-            Table::Json(report.into())
-        })
+        Ok(if wants_csv.0 { Table::csv(report.lines.into_iter().map(record))? } else { Table::Json(report.into()) })
     }
 }
 
