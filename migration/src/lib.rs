@@ -32,6 +32,10 @@ mod m20261122_000018_organization_credits_due;
 mod m20261122_000019_express_path;
 mod m20261122_000020_consume_credits_rpc;
 mod m20261122_000021_hot_tables;
+mod m20261122_000030_usage;
+mod m20261122_000031_background_jobs;
+mod m20261122_000032_usage_summary_of_totals;
+mod m20261122_000033_jobs_of_servers;
 
 #[cfg(test)]
 mod tests;
@@ -71,6 +75,10 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000019_express_path::Migration),
             Box::new(m20261122_000020_consume_credits_rpc::Migration),
             Box::new(m20261122_000021_hot_tables::Migration),
+            Box::new(m20261122_000030_usage::Migration),
+            Box::new(m20261122_000031_background_jobs::Migration),
+            Box::new(m20261122_000032_usage_summary_of_totals::Migration),
+            Box::new(m20261122_000033_jobs_of_servers::Migration),
         ]
     }
 }

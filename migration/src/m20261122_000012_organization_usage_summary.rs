@@ -22,6 +22,27 @@ const QUERY: &str = "
 const UNIQUE_INDEX: &str =
     "CREATE UNIQUE INDEX uq_mv_organization_usage_summary ON mv_organization_usage_summary (organization_id)";
 
+/// Makes the summary as it first was.
+pub async fn create_summary(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
+    match Engine::of(manager.get_database_backend())? {
+        Engine::Postgres => {
+            let view = format!("CREATE MATERIALIZED VIEW mv_organization_usage_summary AS {QUERY} WITH DATA");
+            execute(manager, &view).await?;
+            execute(manager, UNIQUE_INDEX).await
+        }
+        Engine::Sqlite => execute(manager, &format!("CREATE VIEW mv_organization_usage_summary AS {QUERY}")).await,
+    }
+}
+
+/// Drops the summary, whichever it is.
+pub async fn drop_summary(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
+    let drop = match Engine::of(manager.get_database_backend())? {
+        Engine::Postgres => "DROP MATERIALIZED VIEW IF EXISTS mv_organization_usage_summary",
+        Engine::Sqlite => "DROP VIEW IF EXISTS mv_organization_usage_summary",
+    };
+    execute(manager, drop).await
+}
+
 /// Makes the summary.
 #[derive(DeriveMigrationName)]
 pub struct Migration;
@@ -29,21 +50,10 @@ pub struct Migration;
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        match Engine::of(manager.get_database_backend())? {
-            Engine::Postgres => {
-                let view = format!("CREATE MATERIALIZED VIEW mv_organization_usage_summary AS {QUERY} WITH DATA");
-                execute(manager, &view).await?;
-                execute(manager, UNIQUE_INDEX).await
-            }
-            Engine::Sqlite => execute(manager, &format!("CREATE VIEW mv_organization_usage_summary AS {QUERY}")).await,
-        }
+        create_summary(manager).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let drop = match Engine::of(manager.get_database_backend())? {
-            Engine::Postgres => "DROP MATERIALIZED VIEW IF EXISTS mv_organization_usage_summary",
-            Engine::Sqlite => "DROP VIEW IF EXISTS mv_organization_usage_summary",
-        };
-        execute(manager, drop).await
+        drop_summary(manager).await
     }
 }

@@ -12,4 +12,5 @@ mod ledger;
 mod model;
 mod rpc;
 mod rules;
+mod usage;
 mod verify;

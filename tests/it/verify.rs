@@ -63,6 +63,10 @@ const FAULTS: &[(&str, &str)] = &[
         "a capture takes what was not held from what was available",
     ),
     ("UPDATE credit_refunds SET quantity = quantity + 30", "no more is refunded than was consumed"),
+    ("UPDATE usage_rollups SET ai_credits_consumed = ai_credits_consumed + 1", "usage rollups are the sums of the log"),
+    ("UPDATE usage_rollups SET bucket_start = '2020-01-01T00:00:00+00:00'", "usage rollups are the sums of the log"),
+    ("UPDATE usage_totals SET refused_count = refused_count + 1", "usage totals are the sums of the rollups"),
+    ("UPDATE usage_totals SET through = '2020-01-01T00:00:00+00:00'", "usage rollups are the sums of the log"),
     ("UPDATE organizations SET status = 'frozen'", "every organization has an account, with its status"),
 ];
 
@@ -84,6 +88,7 @@ async fn history(store: &Store) {
         on_expired: OnExpired::Refuse,
     };
     store.refund(id, refund, None).await.unwrap();
+    assert_eq!(store.roll_up_usage(None).await.unwrap().attempts, 5);
 }
 
 fn hold(quantity: i64) -> NewHold {

@@ -48,6 +48,8 @@ pub enum Tag {
     Holds,
     /// What there is, and every movement that led there.
     Ledger,
+    /// What was consumed when, and what that leads to.
+    Usage,
     /// Which users belong to which organizations.
     Members,
     /// Who may call, and what they may do.

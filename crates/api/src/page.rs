@@ -131,6 +131,22 @@ impl Position for MembershipPosition {
     }
 }
 
+/// A place in the summary of usage, which stands in another order than all organizations do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SummaryPosition(pub OrganizationId);
+
+impl Position for SummaryPosition {
+    const LIST: u8 = 10;
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        self.0.write(bytes);
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        OrganizationId::read(bytes).map(Self)
+    }
+}
+
 /// How many items a page may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit(u32);
@@ -224,6 +240,11 @@ impl<T: Type + ParseFromJSON + ToJSON> Page<T> {
     /// A page of the store's, with its items as they are shown.
     pub fn of<S, P: Position>(page: multicredit_store::Page<S, P>, show: impl FnMut(S) -> T) -> Self {
         Self { next_cursor: page.next.as_ref().map(encode), items: page.items.into_iter().map(show).collect() }
+    }
+
+    /// The items and the `next_cursor`, for a list that says more than those.
+    pub fn into_parts(self) -> (Vec<T>, Option<String>) {
+        (self.items, self.next_cursor)
     }
 }
 

@@ -87,6 +87,11 @@ impl Credits {
         CreditType::ALL.into_iter().zip(self.0)
     }
 
+    /// The vector of sums, which are not negative and may be beyond the range of [`Amount`]: then they are its end.
+    pub fn from_sums(sums: [i64; COUNT]) -> Self {
+        Self(sums.map(|sum| Amount::new(sum.clamp(0, crate::amount::MAX)).unwrap_or_default()))
+    }
+
     /// Whether there is nothing of any type.
     pub fn is_zero(self) -> bool {
         self == Self::ZERO

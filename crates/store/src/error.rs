@@ -180,6 +180,15 @@ where
     }
 }
 
+impl From<AttemptError> for StoreError {
+    fn from(error: AttemptError) -> Self {
+        match error {
+            AttemptError::Database(error) => error.into(),
+            AttemptError::Store(error) => error,
+        }
+    }
+}
+
 /// Whatever becomes a [`StoreError`] before it reaches an attempt.
 pub(crate) trait NotSqlx {}
 impl NotSqlx for StoreError {}

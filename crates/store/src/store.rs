@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::{Engine, StoreConfig};
 use crate::error::{Fault, StoreError};
 use crate::ledger::{Answer, ConsumeItem, Ledger};
-use crate::sql::{connect_options_postgres, connect_options_sqlite};
+use crate::sql::{Connection, connect_options_postgres, connect_options_sqlite};
 
 /// How long a pooled connection lives: modest, because after a migration the statements it has prepared may no longer
 /// fit the tables.
@@ -32,6 +32,8 @@ struct Inner {
     database: DatabaseConnection,
     ledger: Ledger,
     clock: Clock,
+    /// For connections outside the pool. It may hold a password.
+    database_url: String,
 }
 
 impl Store {
@@ -44,8 +46,8 @@ impl Store {
             Engine::Postgres => open_postgres(&config).await?,
         };
         let ledger = Ledger::start(engine, &config);
-        let clock = config.clock;
-        Ok(Self { inner: Arc::new(Inner { engine, database, ledger, clock }) })
+        let StoreConfig { clock, database_url, .. } = config;
+        Ok(Self { inner: Arc::new(Inner { engine, database, ledger, clock, database_url }) })
     }
 
     /// Which engine is behind it.
@@ -70,6 +72,13 @@ impl Store {
     /// What the database's clock shows; the machine's on SQLite.
     pub async fn now(&self) -> Result<Timestamp, StoreError> {
         now(self.database(), self.clock()).await
+    }
+
+    /// A connection of a job's own, which may take its time.
+    pub(crate) async fn job_connection(&self) -> Result<Connection, StoreError> {
+        let mut connection = Connection::open(self.engine(), &self.inner.database_url).await?;
+        connection.be_patient().await?;
+        Ok(connection)
     }
 
     pub(crate) fn clock(&self) -> &Clock {

@@ -20,8 +20,9 @@ use crate::{
 /// The longest name PostgreSQL keeps; it cuts longer ones without failing.
 const POSTGRES_NAME_BYTES_MAX: usize = 63;
 
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 21] = [
     "api_keys",
+    "background_jobs",
     "credit_action_versions",
     "credit_actions",
     "credit_consumption_logs",
@@ -39,15 +40,19 @@ const TABLES: [&str; 18] = [
     "plans",
     "seaql_migrations",
     "subscriptions",
+    "usage_rollups",
+    "usage_totals",
 ];
 
-const INDEXES: [&str; 10] = [
+const INDEXES: [&str; 12] = [
     "idx_credit_grants_unspent",
     "idx_credit_holds_open",
     "idx_credit_movements_org_date",
     "idx_credit_refunds_consumption",
+    "idx_credit_refunds_org_date",
     "idx_credits_txn_multi_credit",
     "idx_credits_txn_org_date_composite",
+    "idx_credits_txn_refused",
     "idx_credits_txn_success",
     "idx_idempotency_keys_expires_on",
     "idx_organization_credits_due",
@@ -142,8 +147,14 @@ async fn the_summary_counts_refusals_but_sums_only_what_was_consumed() {
     let insert = "INSERT INTO credit_consumption_logs (id, organization_id, action_type, quantity, success, error_code, \
                   created_at, sequence, price_version, ai_credits_consumed, sms_credits_consumed) VALUES";
     db.execute_unprepared(&format!(
-        "{insert} (x'01', x'00', 'sms', 1, true, NULL, {AT}, 1, 1, 2, 3), \
-         (x'02', x'00', 'sms', 1, true, NULL, {LATER}, 2, 1, 5, 0), \
+        "INSERT INTO organizations (id, name, time_zone, status, created_at, updated_at) \
+         VALUES (x'00', 'a', 'UTC', 'active', {AT}, {AT}); \
+         INSERT INTO organization_credits (organization_id, status, sequence, last_movement_at, settled_sequence) \
+         VALUES (x'00', 'active', 2, {LATER}, 0); \
+         INSERT INTO usage_totals (organization_id, through, ai_credits_consumed, consumption_count, refused_count, \
+         last_attempt_at) VALUES (x'00', {LATER}, 2, 1, 1, {AT}); \
+         {insert} (x'01', x'00', 'sms', 1, true, NULL, {AT}, 1, 1, 2, 0), \
+         (x'02', x'00', 'sms', 1, true, NULL, {LATER}, 2, 1, 5, 3), \
          (x'03', x'00', 'sms', 1, false, 'insufficient_credits', {AT}, NULL, 1, 0, 0)"
     ))
     .await

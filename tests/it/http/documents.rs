@@ -91,6 +91,9 @@ const OPERATIONS: &str = "
     POST /v1/organizations/{id}/holds/{hid}/release
     POST /v1/organizations/{id}/holds/{hid}/extend
     GET /v1/organizations/{id}/ledger
+    GET /v1/organizations/{id}/usage
+    GET /v1/usage/summary
+    GET /v1/organizations/{id}/forecast
     PUT,GET /v1/plans/{code}
     PUT,GET,DELETE /v1/organizations/{id}/subscription
     PUT,DELETE /v1/organizations/{id}/members/{user_id}

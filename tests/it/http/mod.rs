@@ -13,6 +13,8 @@ mod consumptions;
 mod corrections;
 mod documents;
 mod events;
+mod exports;
+mod forecast;
 mod grants;
 mod holds;
 mod idempotency;
@@ -25,6 +27,7 @@ mod refunds;
 mod refusals;
 mod scopes;
 mod transport;
+mod usage;
 mod walk;
 
 use serde_json::Value;

@@ -10,6 +10,7 @@ mod demo;
 mod import;
 mod keys;
 mod logging;
+mod maintain;
 mod openapi;
 mod opening;
 mod output;
@@ -76,6 +77,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Serve(args) => serve::run(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Maintain(args) => maintain::run(args).await,
         Command::Keys(args) => match args.command {
             KeysCommand::Create(args) => keys::create(args).await,
             KeysCommand::List(args) => keys::list(args).await,

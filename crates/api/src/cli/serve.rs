@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::demo::{self, Demo};
 use super::{Outcome, admin_key, database, output};
 use crate::app::{self, AppSettings, Readiness};
-use crate::background::Sweeper;
+use crate::background::{Background, Schedule};
 use crate::config::{Secret, ServeArgs};
 use crate::listener::PromptAcceptor;
 use crate::shutdown::{self, StopSignals};
@@ -27,7 +27,10 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Outcome> {
     }
     let store = database::open(&args.database).await?;
     match start(&args, &store).await {
-        Ok((acceptor, signals)) => serve(acceptor, signals, store, Duration::from_millis(args.shutdown_delay_ms)).await,
+        Ok((acceptor, signals)) => {
+            let delay = Duration::from_millis(args.shutdown_delay_ms);
+            serve(acceptor, signals, store, delay, args.schedule.schedule()).await
+        }
         Err(error) => {
             store.close().await;
             Err(error)
@@ -72,6 +75,7 @@ async fn serve(
     mut signals: StopSignals,
     store: Store,
     delay: Duration,
+    schedule: Schedule,
 ) -> anyhow::Result<Outcome> {
     let readiness = Readiness::default();
     let asked_at = OnceCell::new();
@@ -83,7 +87,7 @@ async fn serve(
         sleep(delay).await;
     };
     let drain = shutdown::drain_timeout(delay);
-    let sweeper = Sweeper::start(store.clone());
+    let background = Background::start(store.clone(), schedule);
     let endpoint = app::endpoint(store.clone(), AppSettings { readiness: readiness.clone(), ..AppSettings::default() });
     let served = Server::new_with_acceptor(acceptor)
         .http2_max_concurrent_streams(HTTP2_STREAMS_MAX)
@@ -95,7 +99,7 @@ async fn serve(
         tracing::warn!("requests that had not ended in time were cut off");
     }
     let closing = async {
-        sweeper.stop().await;
+        background.stop().await;
         store.close().await;
     };
     let closed = timeout_at(asked_at + shutdown::TOTAL, closing).await;

@@ -18,6 +18,7 @@ use multicredit_domain::{ApiKeyId, Credits};
 use multicredit_store::{Scope, StoreConfig};
 
 use self::value::{OPENING_EXAMPLE, parse_opening, parse_scope, parse_seconds};
+use crate::background::Schedule;
 use crate::shutdown;
 
 pub use self::value::{BenchEngine, InputFormat, LogFormat, OutputFormat, ReportFormat, Secret};
@@ -107,6 +108,20 @@ pub enum Command {
         1  something is violated, or the check could not be made\n  \
         2  the command line was wrong")]
     Verify(VerifyArgs),
+    /// Do now what a server does in the background from time to time
+    ///
+    /// Rolls usage up, makes the summary anew, makes the partitions of the months to come, deletes the idempotency keys
+    /// whose days are over, and vacuums the tables that need it. It can run beside servers: what one of them is doing at
+    /// this moment is left to it.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example: what there is to do, without doing it\n  multicredit maintain --dry-run\n\n\
+        Exit codes:\n  \
+        0  everything is done\n  \
+        1  something failed; the rest is done\n  \
+        2  the command line was wrong"
+    )]
+    Maintain(MaintainArgs),
     /// Make, list and revoke API keys
     #[command(after_help = "Example: a key that can only consume\n  \
         multicredit keys create --name checkout --scopes consume")]
@@ -135,6 +150,7 @@ impl Command {
             Self::Serve(args) => &args.log,
             Self::Import(args) => &args.log,
             Self::Verify(args) => &args.log,
+            Self::Maintain(args) => &args.log,
             Self::Keys(args) => args.command.log(),
             Self::Bench(args) => &args.log,
             Self::Openapi(args) => &args.log,
@@ -169,6 +185,9 @@ pub struct ServeArgs {
     /// The folder in which --demo keeps the admin key, in the file admin-key
     #[arg(long, env = "MULTICREDIT_DATA_DIR", default_value = DEFAULT_DATA_DIR, value_name = "FOLDER")]
     pub data_dir: PathBuf,
+    /// The jobs of the background.
+    #[command(flatten)]
+    pub schedule: ScheduleArgs,
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -204,6 +223,23 @@ pub struct ImportArgs {
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// How the verdicts are printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Logging.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Options of `maintain`.
+#[derive(Debug, Args)]
+pub struct MaintainArgs {
+    /// Say what there is to do and change nothing
+    #[arg(long, env = "MULTICREDIT_DRY_RUN", value_parser = BoolishValueParser::new())]
+    pub dry_run: bool,
+    /// How the outcome is printed.
     #[command(flatten)]
     pub output: OutputArgs,
     /// The database.
@@ -443,6 +479,50 @@ impl DatabaseArgs {
             acquire_timeout: Duration::from_millis(self.acquire_timeout_ms),
             writers: self.writers,
             ..StoreConfig::new(self.database_url.expose())
+        }
+    }
+}
+
+/// How often a server does its jobs of the background: one process at a time, however many serve.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Background jobs")]
+pub struct ScheduleArgs {
+    /// How often usage is rolled up; reports are exact whenever that is
+    #[arg(
+        long,
+        env = "MULTICREDIT_ROLL_UP_SECONDS",
+        default_value_t = 15,
+        value_name = "SECONDS",
+        value_parser = value_parser!(u64).range(1..)
+    )]
+    pub roll_up_seconds: u64,
+    /// How often the summary of usage is made anew
+    #[arg(
+        long,
+        env = "MULTICREDIT_REFRESH_SECONDS",
+        default_value_t = 60,
+        value_name = "SECONDS",
+        value_parser = value_parser!(u64).range(1..)
+    )]
+    pub refresh_seconds: u64,
+    /// How often partitions, idempotency keys and dead rows are seen to
+    #[arg(
+        long,
+        env = "MULTICREDIT_MAINTAIN_SECONDS",
+        default_value_t = 3600,
+        value_name = "SECONDS",
+        value_parser = value_parser!(u64).range(1..)
+    )]
+    pub maintain_seconds: u64,
+}
+
+impl ScheduleArgs {
+    /// The same, as the background takes it.
+    pub fn schedule(&self) -> Schedule {
+        Schedule {
+            roll_up: Duration::from_secs(self.roll_up_seconds),
+            refresh: Duration::from_secs(self.refresh_seconds),
+            maintain: Duration::from_secs(self.maintain_seconds),
         }
     }
 }

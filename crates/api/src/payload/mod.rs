@@ -9,9 +9,11 @@
 mod diagnose;
 mod node;
 mod response;
+mod table;
 
 pub use node::Node;
 pub use response::{Created, CreatedOnce, DoneOnce, NoContent};
+pub use table::{Table, Tabular, WantsCsv, lines};
 
 use std::fmt;
 use std::marker::PhantomData;

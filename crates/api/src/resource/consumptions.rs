@@ -1,7 +1,10 @@
 //! `/v1/organizations/{organization_id}/consumptions`: the history of attempts, refused ones included.
 
+use futures_util::FutureExt as _;
 use multicredit_domain::consume::Outcome;
-use multicredit_domain::{ActionType, Actor, ConsumptionId, Credits, Metadata, Quantity, Refusal, Timestamp};
+use multicredit_domain::{
+    ActionType, Actor, Amount, ConsumptionId, CreditType, Credits, Metadata, Quantity, Refusal, Timestamp,
+};
 use multicredit_store::{ConsumptionFilter, StoreError};
 use poem_openapi::types::Example;
 use poem_openapi::{Object, OpenApi};
@@ -9,12 +12,12 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::balance::Flag;
-use super::{example, exists, unknown};
+use super::{example, exists, export, unknown};
 use crate::auth::{Auth, Tenant, scope};
 use crate::openapi::Tag;
 use crate::page::{self, Cursor, Limit, Page};
 use crate::param::{Path, Query};
-use crate::payload::Json;
+use crate::payload::{Json, Table, Tabular, WantsCsv};
 use crate::problem::{Failure, Problem, failures};
 use crate::wire::Wire;
 
@@ -109,6 +112,48 @@ impl Example for Record {
     }
 }
 
+/// The columns of the table, in the order of the credit types.
+const COLUMNS: [&str; 20] = [
+    "id",
+    "action",
+    "quantity",
+    "success",
+    "error_code",
+    "ai_consumed",
+    "whatsapp_consumed",
+    "email_consumed",
+    "sms_consumed",
+    "ai_available",
+    "whatsapp_available",
+    "email_available",
+    "sms_available",
+    "sequence",
+    "price_version",
+    "hold_id",
+    "occurred_at",
+    "created_at",
+    "actor",
+    "metadata",
+];
+
+impl Tabular for Page<Record> {
+    const COLUMNS: &'static [&'static str] = &COLUMNS;
+}
+
+/// A line of the table.
+fn record(consumption: multicredit_domain::Consumption) -> impl Serialize {
+    let record = Record::from(consumption);
+    let consumed = record.consumed.0.to_array().map(Amount::get);
+    let available = CreditType::ALL.map(|credit_type| record.available.map(|Wire(after)| after[credit_type].get()));
+    let metadata = record.metadata.map(|Wire(metadata)| metadata.to_json());
+    (
+        (record.id, record.action, record.quantity, record.success, record.error_code),
+        (consumed, available),
+        (record.sequence, record.price_version, record.hold_id, record.occurred_at, record.created_at),
+        (record.actor, metadata),
+    )
+}
+
 /// The operations.
 pub struct Api;
 
@@ -116,7 +161,8 @@ pub struct Api;
 impl Api {
     /// List consumptions
     ///
-    /// Newest first, refused attempts included.
+    /// Newest first, refused attempts included. With `Accept: text/csv` all of them are sent as one table, from `cursor` on
+    /// where there is one; `limit` does not count then.
     ///
     /// Scope: `read`.
     #[oai(path = "/organizations/:organization_id/consumptions", method = "get", operation_id = "listConsumptions")]
@@ -124,6 +170,7 @@ impl Api {
     async fn list(
         &self,
         auth: Auth<scope::Read>,
+        wants_csv: WantsCsv,
         /// The organization.
         organization_id: Path<Tenant>,
         /// Only those of this action.
@@ -138,7 +185,7 @@ impl Api {
         limit: Query<Limit>,
         /// The `next_cursor` of the page before.
         cursor: Query<Cursor>,
-    ) -> Result<Json<Page<Record>>, Failure<failures::Reading>> {
+    ) -> Result<Table<Page<Record>>, Failure<failures::Reading>> {
         let id = auth.organization(organization_id.0)?;
         let filter = ConsumptionFilter {
             action: action.0,
@@ -149,9 +196,19 @@ impl Api {
         if filter.from.zip(filter.to).is_some_and(|(from, to)| to < from) {
             return Err(Problem::invalid("to", "must not be before from").into());
         }
-        let found = auth.store().consumptions(id, filter, page::request(limit, cursor)?).await?;
+        let wanted = page::request(limit, cursor)?;
+        if wants_csv.0 {
+            auth.store().organization(id).await?;
+            let store = auth.store().clone();
+            let read = move |page| {
+                let (store, filter) = (store.clone(), filter.clone());
+                async move { store.consumptions(id, filter, page).await }.boxed()
+            };
+            return Ok(Table::Csv(export::csv(&COLUMNS, wanted.after, read, record).await?));
+        }
+        let found = auth.store().consumptions(id, filter, wanted).await?;
         exists(&auth, id, &found.items).await?;
-        Ok(Json(Page::of(found, Record::from)))
+        Ok(Table::Json(Page::of(found, Record::from)))
     }
 
     /// Read a consumption

@@ -1,19 +1,20 @@
 //! `/v1/organizations/{organization_id}/ledger`: every movement that led to the balance.
 
+use futures_util::FutureExt as _;
 use multicredit_domain::movement::Change;
-use multicredit_domain::{Credits, Delta, Movement, MovementKind, Timestamp};
+use multicredit_domain::{Amount, Credits, Delta, Movement, MovementKind, Timestamp};
 use multicredit_store::LedgerPosition;
 use poem_openapi::types::Example;
 use poem_openapi::{Object, OpenApi};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::example;
+use super::{example, export};
 use crate::auth::{Auth, Tenant, scope};
 use crate::openapi::Tag;
 use crate::page::{self, Cursor, Limit, Page};
 use crate::param::{Path, Query};
-use crate::payload::Json;
+use crate::payload::{Table, Tabular, WantsCsv};
 use crate::problem::{Failure, failures};
 use crate::wire::Wire;
 
@@ -90,6 +91,45 @@ impl Example for Line {
     }
 }
 
+/// The columns of the table, in the order of the credit types.
+const COLUMNS: [&str; 20] = [
+    "sequence",
+    "kind",
+    "reference",
+    "created_at",
+    "ai_available_change",
+    "whatsapp_available_change",
+    "email_available_change",
+    "sms_available_change",
+    "ai_held_change",
+    "whatsapp_held_change",
+    "email_held_change",
+    "sms_held_change",
+    "ai_available_after",
+    "whatsapp_available_after",
+    "email_available_after",
+    "sms_available_after",
+    "ai_held_after",
+    "whatsapp_held_after",
+    "email_held_after",
+    "sms_held_after",
+];
+
+impl Tabular for Page<Line> {
+    const COLUMNS: &'static [&'static str] = &COLUMNS;
+}
+
+/// A line of the table.
+fn record(movement: Movement) -> impl Serialize {
+    let line = Line::from(movement);
+    (
+        (line.sequence, line.kind, line.reference, line.created_at),
+        (line.change.available.0.to_array(), line.change.held.0.to_array()),
+        line.balance_after.available.0.to_array().map(Amount::get),
+        line.balance_after.held.0.to_array().map(Amount::get),
+    )
+}
+
 /// The operations.
 pub struct Api;
 
@@ -98,22 +138,33 @@ impl Api {
     /// List movements
     ///
     /// Everything that changed the balance, highest `sequence` first, one movement for an operation. Refused attempts
-    /// change nothing and are not in it.
+    /// change nothing and are not in it. With `Accept: text/csv` all of it is sent as one table, from `cursor` on where there
+    /// is one; `limit` does not count then.
     ///
     /// Scope: `read`.
     #[oai(path = "/organizations/:organization_id/ledger", method = "get", operation_id = "listMovements")]
     async fn list(
         &self,
         auth: Auth<scope::Read>,
+        wants_csv: WantsCsv,
         /// The organization.
         organization_id: Path<Tenant>,
         /// The most items to answer.
         limit: Query<Limit>,
         /// The `next_cursor` of the page before.
         cursor: Query<Cursor>,
-    ) -> Result<Json<Page<Line>>, Failure<failures::Reading>> {
+    ) -> Result<Table<Page<Line>>, Failure<failures::Reading>> {
         let id = auth.organization(organization_id.0)?;
-        let found = auth.store().ledger(id, page::request::<LedgerPosition>(limit, cursor)?).await?;
-        Ok(Json(Page::of(found, Line::from)))
+        let wanted = page::request::<LedgerPosition>(limit, cursor)?;
+        if wants_csv.0 {
+            let store = auth.store().clone();
+            let read = move |page| {
+                let store = store.clone();
+                async move { store.ledger(id, page).await }.boxed()
+            };
+            return Ok(Table::Csv(export::csv(&COLUMNS, wanted.after, read, record).await?));
+        }
+        let found = auth.store().ledger(id, wanted).await?;
+        Ok(Table::Json(Page::of(found, Line::from)))
     }
 }

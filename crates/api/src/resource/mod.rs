@@ -13,6 +13,8 @@ mod consume;
 mod consumptions;
 mod events;
 pub mod example;
+mod export;
+mod forecast;
 mod grants;
 mod health;
 mod holds;
@@ -25,6 +27,8 @@ mod quote;
 mod refunds;
 mod results;
 mod subscription;
+mod usage;
+mod usage_summary;
 mod users;
 
 use multicredit_domain::{OrganizationId, Refusal};
@@ -41,7 +45,7 @@ pub fn api() -> Secured<impl OpenApi> {
 
 fn operations() -> impl OpenApi {
     (
-        (organizations::Api, actions::Api, balance::Api, ledger::Api),
+        (organizations::Api, actions::Api, balance::Api, ledger::Api, usage::Api, usage_summary::Api, forecast::Api),
         (grants::Api, adjustments::Api, plans::Api, subscription::Api),
         (consume::Api, quote::Api, batch::Api, events::Api, consumptions::Api, refunds::Api, holds::Api),
         (members::Api, users::Api, api_keys::Api, health::Api),

@@ -51,3 +51,7 @@ pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// The longest pause between two tries.
 pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// How long the server works on one statement of a job of the background: a slice of a rollup takes a second or two, and
+/// making a view anew over very many organizations takes minutes.
+pub(crate) const JOB_STATEMENT_TIMEOUT: Duration = Duration::from_mins(10);

@@ -31,6 +31,7 @@
 
 mod decide;
 mod express;
+mod fence;
 pub(crate) mod limits;
 mod operation;
 mod pages;
@@ -53,6 +54,7 @@ use crate::error::StoreError;
 
 use decide::Verdict;
 
+pub(crate) use fence::fence;
 pub(crate) use pages::{subscription_columns, subscription_joins};
 pub(crate) use queue::{Ledger, unexpected};
 pub(crate) use read::{PRICE_LOCK, account_columns};

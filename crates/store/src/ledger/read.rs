@@ -127,7 +127,7 @@ pub(super) async fn lock_accounts(
 
 /// What the database's clock shows now that the locks are held, and no price can change any more; `None` on SQLite,
 /// which has no clock of its own and one writer at a time.
-async fn read_clock(connection: &mut Connection) -> Result<Option<Timestamp>, AttemptError> {
+pub(super) async fn read_clock(connection: &mut Connection) -> Result<Option<Timestamp>, AttemptError> {
     if matches!(connection, Connection::Sqlite(_)) {
         return Ok(None);
     }

@@ -74,6 +74,17 @@ impl Connection {
         }
     }
 
+    /// Lets its statements take as long as a job of the background may.
+    pub(crate) async fn be_patient(&mut self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(connection, _) => {
+                let patience = format!("SET statement_timeout = {}", limits::JOB_STATEMENT_TIMEOUT.as_millis());
+                sqlx::raw_sql(AssertSqlSafe(patience)).execute(connection).await.map(drop)
+            }
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
     /// The server's process behind this connection, where there is one.
     pub(crate) const fn backend(&self) -> Option<Backend> {
         match self {
@@ -122,7 +133,9 @@ impl Connection {
         self.run("ROLLBACK").await
     }
 
-    async fn run(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+    /// Runs a statement as it stands, outside a transaction if none was begun.
+    pub(crate) async fn run(&mut self, sql: &str) -> Result<(), sqlx::Error> {
+        let sql = AssertSqlSafe(sql.to_owned());
         match self {
             Self::Postgres(connection, _) => sqlx::raw_sql(sql).execute(connection).await.map(drop),
             Self::Sqlite(connection) => sqlx::query(sql).execute(connection).await.map(drop),

@@ -13,7 +13,9 @@ pub(crate) use rows::{Cell, Column, Kind, Rows, credit_columns};
 
 use std::sync::Arc;
 
-use sea_orm::{EntityTrait, IdenStatic, Iterable};
+use multicredit_domain::usage::QUARTER_SECONDS;
+use sea_orm::{DatabaseConnection, DbBackend, EntityTrait, IdenStatic, Iterable, QueryResult};
+use sqlx::AssertSqlSafe;
 
 use crate::config::Engine;
 
@@ -32,6 +34,35 @@ pub(crate) struct Dialect<'a> {
     pub(crate) lock_c: &'a str,
     /// The instant, where the engine knows it; NULL where the machine does.
     pub(crate) clock: &'a str,
+    engine: Engine,
+}
+
+impl Dialect<'_> {
+    /// The quarter of an hour in which an instant lies.
+    pub(crate) fn quarter(&self, instant: &str) -> String {
+        quarter(self.engine, instant)
+    }
+
+    /// An instant that is known when the statement is written, in RFC 3339.
+    pub(crate) fn instant(&self, instant: &str) -> String {
+        match self.engine {
+            Engine::Postgres => format!("TIMESTAMPTZ '{instant}'"),
+            Engine::Sqlite => format!("'{instant}'"),
+        }
+    }
+}
+
+/// The quarter of an hour in which an instant lies, as [`multicredit_domain::usage::quarter`] has it. `instant` is an
+/// expression of SQL.
+pub(crate) fn quarter(engine: Engine, instant: &str) -> String {
+    match engine {
+        Engine::Postgres => format!("date_bin('15 minutes', {instant}, TIMESTAMPTZ '0001-01-01T00:00:00+00:00')"),
+        // Division cuts towards zero: the years before 1970 are moved beyond it, by a multiple of a quarter.
+        Engine::Sqlite => format!(
+            "strftime('%Y-%m-%dT%H:%M:%S+00:00', \
+             (unixepoch({instant}) + 90000000000) / {QUARTER_SECONDS} * {QUARTER_SECONDS} - 90000000000, 'unixepoch')"
+        ),
+    }
 }
 
 impl Statement {
@@ -42,8 +73,14 @@ impl Statement {
             // Not FOR UPDATE: that would block inserts of rows that refer to the organization.
             lock_c: "FOR NO KEY UPDATE OF c",
             clock: "clock_timestamp()",
+            engine: Engine::Postgres,
         });
-        let sqlite = text(&Dialect { source: &rows::source(Engine::Sqlite, &columns), lock_c: "", clock: "NULL" });
+        let sqlite = text(&Dialect {
+            source: &rows::source(Engine::Sqlite, &columns),
+            lock_c: "",
+            clock: "NULL",
+            engine: Engine::Sqlite,
+        });
         Self { postgres: postgres.into(), sqlite: sqlite.into(), columns }
     }
 
@@ -51,6 +88,23 @@ impl Statement {
     pub(crate) fn insert(table: &str, columns: Vec<Column>) -> Self {
         let names = columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
         Self::new(columns, |d| format!("INSERT INTO {table} ({names}) SELECT {names} FROM {}", d.source))
+    }
+
+    /// Runs it over `rows` on any connection of a pool, and answers what it returns. For reads.
+    pub(crate) async fn query(
+        &self,
+        database: &DatabaseConnection,
+        rows: &Rows,
+    ) -> Result<Vec<QueryResult>, sqlx::Error> {
+        if database.get_database_backend() == DbBackend::Postgres {
+            let arguments = rows.bind_postgres().map_err(sqlx::Error::Encode)?;
+            let query = sqlx::query_with(AssertSqlSafe(self.postgres.clone()), arguments);
+            let found = query.fetch_all(database.get_postgres_connection_pool()).await?;
+            return Ok(found.into_iter().map(Into::into).collect());
+        }
+        let query = sqlx::query(AssertSqlSafe(self.sqlite.clone())).bind(rows.to_json());
+        let found = query.fetch_all(database.get_sqlite_connection_pool()).await?;
+        Ok(found.into_iter().map(Into::into).collect())
     }
 
     /// Empty rows for this statement.

@@ -2,11 +2,12 @@
 
 use std::sync::LazyLock;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
 
 use super::{Check, EXAMPLES_MAX};
+use crate::config::Engine;
 use crate::error::StoreError;
-use crate::sql::credit_columns;
+use crate::sql::{credit_columns, quarter};
 
 /// An invariant and the SELECT of what violates it. The statement names the column `place`: an organization, with a
 /// number where one helps to find the row.
@@ -239,11 +240,62 @@ fn rows() -> Vec<Invariant> {
     ]
 }
 
+/// What is added up in advance is what adding it up now gives. Both sides are added, one of them with its sign turned:
+/// what is left over is what differs.
+fn usage(engine: Engine) -> Vec<Invariant> {
+    let counts = ["consumption_count".to_owned(), "refused_count".to_owned()];
+    let names: Vec<String> =
+        credit_columns("consumed").chain(credit_columns("refunded")).map(|column| column.name).chain(counts).collect();
+    let each = |separator: &str, f: &dyn Fn(&str) -> String| {
+        names.iter().map(|name| f(name)).collect::<Vec<_>>().join(separator)
+    };
+    let quarter = quarter(engine, "COALESCE(l.occurred_at, l.created_at)");
+    let of_attempt = each(", ", &|name| match name {
+        "consumption_count" => "CASE WHEN l.success THEN 1 ELSE 0 END AS consumption_count".to_owned(),
+        "refused_count" => "CASE WHEN l.success THEN 0 ELSE 1 END AS refused_count".to_owned(),
+        name if name.ends_with("refunded") => format!("0 AS {name}"),
+        name => format!("l.{name}"),
+    });
+    let of_refund = each(", ", &|name| if name.ends_with("refunded") { format!("r.{name}") } else { "0".to_owned() });
+    let log = format!(
+        "SELECT l.organization_id, {quarter} AS bucket_start, l.action_type, {of_attempt} \
+         FROM credit_consumption_logs l JOIN usage_totals t ON t.organization_id = l.organization_id \
+         WHERE l.created_at < t.through \
+         UNION ALL \
+         SELECT r.organization_id, {quarter}, l.action_type, {of_refund} FROM credit_refunds r \
+         JOIN usage_totals t ON t.organization_id = r.organization_id \
+         JOIN credit_consumption_logs l ON l.organization_id = r.organization_id AND l.id = r.consumption_id \
+         WHERE r.created_at < t.through"
+    );
+    let plain = each(", ", &str::to_owned);
+    let negated = each(", ", &|name| format!("-{name}"));
+    let differs = each(" OR ", &|name| format!("SUM({name}) <> 0"));
+    vec![
+        Invariant::new(
+            "usage rollups are the sums of the log",
+            format!(
+                "SELECT organization_id, 0 AS place FROM ({log} \
+                 UNION ALL SELECT organization_id, bucket_start, action_type, {negated} FROM usage_rollups) AS both_sides \
+                 GROUP BY organization_id, bucket_start, action_type HAVING {differs}"
+            ),
+        ),
+        Invariant::new(
+            "usage totals are the sums of the rollups",
+            format!(
+                "SELECT organization_id, 0 AS place FROM (SELECT organization_id, {plain} FROM usage_rollups \
+                 UNION ALL SELECT organization_id, {negated} FROM usage_totals) AS both_sides \
+                 GROUP BY organization_id HAVING {differs}"
+            ),
+        ),
+    ]
+}
+
 /// Checks them all.
 pub(super) async fn check(transaction: &DatabaseTransaction) -> Result<Vec<Check>, StoreError> {
     let backend = transaction.get_database_backend();
     let mut found = Vec::new();
-    for Invariant { name, violations } in [ledger(), lots(), rows()].into_iter().flatten() {
+    let engine = if backend == DbBackend::Postgres { Engine::Postgres } else { Engine::Sqlite };
+    for Invariant { name, violations } in [ledger(), lots(), rows(), usage(engine)].into_iter().flatten() {
         let sql = format!(
             "SELECT v.organization_id, CAST(v.place AS BIGINT) AS place, COUNT(*) OVER () AS violations \
              FROM ({violations}) AS v LIMIT {EXAMPLES_MAX}"

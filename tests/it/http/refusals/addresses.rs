@@ -119,6 +119,9 @@ both_engines!(
         app.admin.post(&world.organization.path("/holds")).json(hold).await.expect(201);
         app.admin.post(&world.organization.path("/consume")).json(json!({ "action": "ai_chat" })).await.expect(201);
 
+        app.admin.post(&other.organization.path("/consume")).json(json!({ "action": "ai_chat" })).await.expect(201);
+        app.store.do_job(multicredit_store::Job::RefreshSummary, None).await.unwrap();
+
         let mut cursors = Vec::new();
         for list in &lists {
             let page = app.admin.get(&format!("{}?limit=1", world.path(list))).await.expect(200);
