@@ -9,7 +9,7 @@ use std::time::Duration;
 const STEPS: u64 = 1 << STEP_BITS;
 const STEP_BITS: u32 = 7;
 
-/// Buckets for every value up to an hour in nanoseconds, and beyond.
+/// Buckets for every value there is.
 const BUCKETS: usize = ((64 - STEP_BITS as usize) + 1) << STEP_BITS;
 
 /// Counts of latencies by bucket.
@@ -26,6 +26,7 @@ impl Default for Histogram {
 }
 
 /// The bucket of a value. Small values have one each.
+#[expect(clippy::cast_possible_truncation, reason = "less than BUCKETS")]
 const fn bucket(nanos: u64) -> usize {
     let exponent = (u64::BITS - nanos.leading_zeros()).saturating_sub(STEP_BITS + 1);
     (((exponent as u64) << STEP_BITS) + (nanos >> exponent)) as usize

@@ -11,6 +11,7 @@ use super::usage::Memory;
 
 /// Percentiles of latency, in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "a unit stands last in a name, in JSON too")]
 pub struct Latency {
     /// Half are faster.
     pub p50_us: f64,
@@ -30,6 +31,7 @@ impl Latency {
 
 /// Processor time for each thing done (request, row or call), in microseconds; none where it could not be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "a unit stands last in a name, in JSON too")]
 pub struct CpuUse {
     /// The server's.
     pub server_us: Option<f64>,
@@ -516,7 +518,7 @@ mod tests {
             (Some(4), Some(30.0), Some(20.0), Some(50.0))
         );
         assert_eq!((row.samples.len(), row.others.len()), (3, 1));
-        assert_eq!(row.latency.unwrap().p50_us, 1e6 / 30.0);
+        assert_eq!(row.latency.map(|it| it.p50_us), Some(1e6 / 30.0));
     }
 
     #[test]

@@ -250,14 +250,13 @@ impl PostgresStand {
     async fn build(settings: &Settings, count: usize) -> anyhow::Result<(String, Data, Self)> {
         let bin = bin_directory(settings.postgres_bin.clone());
         let pgbench = Pgbench::find(bin.as_deref().ok())?;
-        let (throwaway, admin_url) = match &settings.postgres_url {
-            Some(url) => (None, url.clone()),
-            None => {
-                let bin = bin.map_err(|error| anyhow!("{error:#} (--postgres-bin says where)"))?;
-                let postgres = tokio::task::spawn_blocking(move || Postgres::start(true, &bin)).await??;
-                let url = format!("{}/postgres", postgres.url());
-                (Some(postgres), url)
-            }
+        let (throwaway, admin_url) = if let Some(url) = &settings.postgres_url {
+            (None, url.clone())
+        } else {
+            let bin = bin.map_err(|error| anyhow!("{error:#} (--postgres-bin says where)"))?;
+            let postgres = tokio::task::spawn_blocking(move || Postgres::start(true, &bin)).await??;
+            let url = format!("{}/postgres", postgres.url());
+            (Some(postgres), url)
         };
         let pid = throwaway.as_ref().and_then(|postgres| {
             let file = std::fs::read_to_string(postgres.data_directory().join("postmaster.pid")).ok()?;
