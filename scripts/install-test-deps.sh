@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need besides Rust, where it is missing: the server programs of PostgreSQL and of Redis, curl.
+# Installs what the tests need besides Rust, where it is missing: the server programs of PostgreSQL, of Redis and of
+# pgbouncer, curl, and Prometheus' promtool.
 #
 # Only the programs are wanted. The tests start throwaway servers of their own (tests/src/postgres.rs), so no system
 # service is started and no system cluster is made. Without apt-get, or without the right to use it, it says what to
@@ -18,9 +19,15 @@ have_redis() {
     command -v redis-server >/dev/null
 }
 
+have_pgbouncer() {
+    command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]
+}
+
 missing=()
 have_postgres || missing+=(postgresql)
 have_redis || missing+=(redis-server)
+have_pgbouncer || missing+=(pgbouncer)
+command -v promtool >/dev/null || missing+=(promtool)
 # The command that the demo prints for people is run as they would.
 command -v curl >/dev/null || missing+=(curl)
 [ "${#missing[@]}" -gt 0 ] || exit 0
@@ -36,10 +43,11 @@ fi
 if [ "${#as_root[@]}" -eq 0 ] || ! command -v apt-get >/dev/null; then
     {
         echo "The tests need programs that are not installed: ${missing[*]}."
-        echo "Install the PostgreSQL server (initdb and postgres, 15 or newer), redis-server and curl, for example:"
-        echo "    Debian, Ubuntu:  sudo apt-get install postgresql redis-server curl"
-        echo "    Fedora:          sudo dnf install postgresql-server redis curl"
-        echo "    macOS:           brew install postgresql redis"
+        echo "Install the PostgreSQL server (initdb and postgres, 15 or newer), redis-server, pgbouncer, curl"
+        echo "and promtool, for example:"
+        echo "    Debian, Ubuntu:  sudo apt-get install postgresql redis-server pgbouncer curl prometheus"
+        echo "    Fedora:          sudo dnf install postgresql-server redis pgbouncer curl golang-github-prometheus"
+        echo "    macOS:           brew install postgresql redis pgbouncer prometheus"
         echo "A PostgreSQL in an unusual place is found by MULTICREDIT_TEST_POSTGRES_BIN=<the folder of initdb>."
     } >&2
     exit 1
@@ -61,4 +69,15 @@ if ! have_postgres; then
     "${install[@]}" postgresql-common
     echo 'create_main_cluster = false' | "${as_root[@]}" tee -a /etc/postgresql-common/createcluster.conf >/dev/null
 fi
-"${install[@]}" "${missing[@]}"
+# Of the package prometheus only the program that checks rules is wanted, not the server and what it depends on.
+packages=()
+for package in "${missing[@]}"; do
+    [ "$package" = promtool ] || packages+=("$package")
+done
+[ "${#packages[@]}" -eq 0 ] || "${install[@]}" "${packages[@]}"
+if ! command -v promtool >/dev/null; then
+    unpacked=$(mktemp -d)
+    (cd "$unpacked" && apt-get download --quiet prometheus && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool)
+    "${as_root[@]}" install -m 755 "$unpacked/usr/bin/promtool" /usr/local/bin/promtool
+    rm -rf "$unpacked"
+fi

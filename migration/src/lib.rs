@@ -36,11 +36,12 @@ mod m20261122_000030_usage;
 mod m20261122_000031_background_jobs;
 mod m20261122_000032_usage_summary_of_totals;
 mod m20261122_000033_jobs_of_servers;
+mod m20261122_000040_performance_reports;
 
 #[cfg(test)]
 mod tests;
 
-use sea_orm_migration::{MigrationTrait, MigratorTrait, sea_orm::DatabaseConnection};
+use sea_orm_migration::{IntoSchemaManagerConnection, MigrationTrait, MigratorTrait, sea_orm::DatabaseConnection};
 
 pub use error::MigrationError;
 pub use task::{State, Step};
@@ -79,6 +80,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000031_background_jobs::Migration),
             Box::new(m20261122_000032_usage_summary_of_totals::Migration),
             Box::new(m20261122_000033_jobs_of_servers::Migration),
+            Box::new(m20261122_000040_performance_reports::Migration),
         ]
     }
 }
@@ -133,6 +135,6 @@ pub async fn status(db: &DatabaseConnection) -> Result<Vec<Step>, MigrationError
 /// # Errors
 ///
 /// What the database says.
-pub async fn pending(db: &DatabaseConnection) -> Result<Vec<String>, MigrationError> {
+pub async fn pending<'c>(db: impl IntoSchemaManagerConnection<'c> + Copy) -> Result<Vec<String>, MigrationError> {
     Ok(task::names(&task::steps(db).await?, State::Pending))
 }

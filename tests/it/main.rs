@@ -10,6 +10,8 @@ mod holds;
 mod http;
 mod ledger;
 mod model;
+mod pgbouncer;
+mod report;
 mod rpc;
 mod rules;
 mod usage;

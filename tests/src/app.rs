@@ -109,7 +109,18 @@ impl TestApp {
     ///
     /// If it cannot be served.
     pub async fn start(db: TestDb, clock: Clock) -> Self {
-        let store = open(&db, &clock).await;
+        let config = StoreConfig { clock, ..StoreConfig::new(db.url()) };
+        Self::configured(db, config).await
+    }
+
+    /// Serves the test's database, reached as that configuration says.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be served.
+    pub async fn configured(db: TestDb, config: StoreConfig) -> Self {
+        let clock = config.clock.clone();
+        let store = Store::open(config).await.expect("the database opens");
         store.create_api_key(new_key(ADMIN_KEY)).await.expect("the admin key is registered");
         let (server, admin) = Server::start(&store).await;
         Self { admin, store, clock, server, db }

@@ -13,8 +13,10 @@
 pub mod app;
 mod both_engines;
 mod database;
+pub mod exposition;
 pub mod fixtures;
 pub mod oracle;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;
 pub mod rpc;

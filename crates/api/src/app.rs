@@ -5,14 +5,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use multicredit_store::Store;
+use multicredit_store::performance::Thresholds;
 use poem::{Endpoint, EndpointExt as _, IntoEndpoint as _, Request, Response};
 
 use crate::auth::cache::KeyCache;
+use crate::config::MetricsAccess;
 use crate::directory::Directory;
 use crate::limits;
+use crate::metrics::http::HttpStats;
 use crate::middleware::{Envelope, RequestId};
 use crate::problem::Problem;
-use crate::{openapi, resource, router};
+use crate::resource::LastReport;
+use crate::{metrics, openapi, resource, router};
+
+/// What requests for pages that are no operations are counted as.
+const DOCUMENT: &str = "openapi_document";
+const SWAGGER_UI: &str = "docs";
 
 /// What can be set about the application. Everything else is a limit with a reason ([`limits`]).
 #[derive(Debug, Clone)]
@@ -23,11 +31,21 @@ pub struct AppSettings {
     pub readiness: Readiness,
     /// How long a request's body may take to arrive.
     pub body_timeout: Duration,
+    /// Who may see `/metrics`.
+    pub metrics: MetricsAccess,
+    /// From where on a figure of the performance report is worth a word.
+    pub thresholds: Thresholds,
 }
 
 impl Default for AppSettings {
     fn default() -> Self {
-        Self { version: env!("CARGO_PKG_VERSION"), readiness: Readiness::default(), body_timeout: limits::BODY_TIMEOUT }
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            readiness: Readiness::default(),
+            body_timeout: limits::BODY_TIMEOUT,
+            metrics: MetricsAccess::Open,
+            thresholds: Thresholds::default(),
+        }
     }
 }
 
@@ -63,6 +81,22 @@ pub struct State {
     pub directory: Directory,
     /// The settings.
     pub settings: AppSettings,
+    /// How requests were answered.
+    pub http: HttpStats,
+    /// The last performance report.
+    pub report: LastReport,
+}
+
+impl State {
+    /// What all requests share to begin with.
+    pub fn new(store: Store, settings: AppSettings) -> Self {
+        let caches = &store.stats().caches;
+        let keys = KeyCache::new(caches.cache("api_keys"));
+        let directory = Directory::new(caches.cache("external_ids"));
+        let pages = [(DOCUMENT, "/openapi.json"), (SWAGGER_UI, "/docs"), (metrics::OPERATION, "/metrics")];
+        let http = HttpStats::new(resource::stated(), &pages);
+        Self { store, keys, directory, settings, http, report: LastReport::default() }
+    }
 }
 
 impl std::fmt::Debug for State {
@@ -100,16 +134,17 @@ impl Context {
     }
 }
 
-/// Everything that the service answers: `/v1`, `/health/*`, `/openapi.json` and `/docs`, behind the middleware.
+/// Everything that the service answers: `/v1`, `/health/*`, `/metrics`, `/openapi.json` and `/docs`, behind the
+/// middleware.
 pub fn endpoint(store: Store, settings: AppSettings) -> impl Endpoint<Output = Response> + 'static {
     let document = openapi::Document::new(settings.version);
     let pages = [
-        ("/openapi.json", router::page("application/json", document.json)),
-        ("/docs", router::page("text/html; charset=utf-8", document.swagger_ui)),
+        ("/openapi.json", router::page(DOCUMENT, "application/json", document.json)),
+        ("/docs", router::page(SWAGGER_UI, "text/html; charset=utf-8", document.swagger_ui)),
+        ("/metrics", metrics::page()),
     ];
     let routes = router::routes(resource::api(), pages).into_endpoint().map_to_response();
-    let state = State { store, keys: KeyCache::default(), directory: Directory::default(), settings };
-    Envelope::new(routes, Arc::new(state))
+    Envelope::new(routes, Arc::new(State::new(store, settings)))
 }
 
 /// The OpenAPI document: pretty, in a fixed order, the same for every run.

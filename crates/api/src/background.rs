@@ -5,8 +5,9 @@
 //! that fails or panics is logged, and comes again after the same pause.
 
 use std::fmt::Debug;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use multicredit_store::stats::JobOutcome;
 use multicredit_store::{Job, JobRun, SWEEP_PAUSE, Store, StoreError};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -54,7 +55,12 @@ impl Background {
             let store = store.clone();
             move || {
                 let store = store.clone();
-                async move { store.sweep().await }
+                async move {
+                    let started = Instant::now();
+                    let swept = store.sweep().await;
+                    store.stats().jobs.ran("sweep", JobOutcome::of(&swept), started.elapsed());
+                    swept
+                }
             }
         });
         let jobs = Repeating::start("the jobs", JOBS_PAUSE, move || {
@@ -73,7 +79,13 @@ impl Background {
 /// Does the jobs that are due and nobody else is doing. One that fails does not keep the others from being done.
 async fn do_due_jobs(store: &Store, schedule: &Schedule) -> Result<(), StoreError> {
     for job in Job::ALL {
-        match store.do_job(job, Some(schedule.of(job))).await {
+        let started = Instant::now();
+        let run = store.do_job(job, Some(schedule.of(job))).await;
+        // What was left alone, because it is not due or somebody else does it, is no run.
+        if !matches!(run, Ok(JobRun::NotDue | JobRun::Elsewhere)) {
+            store.stats().jobs.ran(job.as_str(), JobOutcome::of(&run), started.elapsed());
+        }
+        match run {
             Ok(JobRun::Done(done)) => tracing::debug!(job = job.as_str(), ?done, "a job is done"),
             Ok(JobRun::NotDue | JobRun::Elsewhere) => {}
             Err(error) => tracing::warn!(job = job.as_str(), %error, "a job failed"),

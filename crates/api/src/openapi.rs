@@ -55,6 +55,8 @@ pub enum Tag {
     /// Who may call, and what they may do.
     #[oai(rename = "API keys")]
     ApiKeys,
+    /// How the database is.
+    Performance,
     /// Whether the service is alive and ready.
     Health,
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use poem::endpoint::{BoxEndpoint, make_sync};
 use poem::http::{HeaderValue, Method};
 use poem::{Body, Endpoint, EndpointExt as _, Request, Response, Route};
-use poem_openapi::OpenApi;
 use poem_openapi::registry::MetaParamIn;
+use poem_openapi::{OpenApi, OperationId};
 
 use crate::param::QueryPairs;
 use crate::problem::{Problem, presentable};
@@ -48,11 +48,16 @@ pub fn routes<A: OpenApi, const N: usize>(api: A, pages: [(&'static str, BoxEndp
     })
 }
 
-/// A page that never changes.
-pub fn page(content_type: &'static str, text: String) -> BoxEndpoint<'static> {
+/// A page that never changes, with the name that requests for it are counted under.
+pub fn page(name: &'static str, content_type: &'static str, text: String) -> BoxEndpoint<'static> {
     // Shared by all answers: the documentation is over a megabyte.
     let text = Bytes::from(text);
-    make_sync(move |_| Response::builder().content_type(content_type).body(Body::from_bytes(text.clone()))).boxed()
+    make_sync(move |_| {
+        let mut response = Response::builder().content_type(content_type).body(Body::from_bytes(text.clone()));
+        response.set_data(OperationId(name));
+        response
+    })
+    .boxed()
 }
 
 /// The names of the query parameters of every operation.

@@ -30,11 +30,16 @@ impl Engine {
 pub struct StoreConfig {
     /// `sqlite://...` or `postgres://...`.
     pub database_url: String,
-    /// The most connections for reads and catalogue writes. The ledger writer has one of its own besides, so that
-    /// reads never starve it.
+    /// The most connections for reads and catalogue writes. Two more are reserved for what must be looked up before
+    /// anybody can spend, and the ledger writer has one of its own, so that reads starve neither.
     pub max_connections: u32,
     /// How long a read waits for a connection.
     pub acquire_timeout: Duration,
+    /// How long PostgreSQL works on one statement of a read.
+    pub statement_timeout: Duration,
+    /// Whether PostgreSQL is behind a pooler in transaction mode (pgbouncer), where no session is ours: nothing may rest
+    /// on what an earlier statement left in it.
+    pub pooler: bool,
     /// Whether consumptions may take the express path, which PostgreSQL has. It means the same and is faster; without it
     /// everything takes the portable path, against which it is measured and tested.
     pub express: bool,
@@ -54,12 +59,17 @@ impl StoreConfig {
     /// batch written. More make smaller batches and wait for each other at the rows of a busy organization.
     pub const DEFAULT_WRITERS: usize = 2;
 
+    /// A report may take longer than a batch; nothing that a request asks may take this long.
+    pub const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+
     /// The configuration for that database, everything else as by default.
     pub fn new(database_url: impl Into<String>) -> Self {
         Self {
             database_url: database_url.into(),
             max_connections: Self::DEFAULT_MAX_CONNECTIONS,
             acquire_timeout: Self::DEFAULT_ACQUIRE_TIMEOUT,
+            statement_timeout: Self::DEFAULT_STATEMENT_TIMEOUT,
+            pooler: false,
             express: true,
             writers: Self::DEFAULT_WRITERS,
             clock: Clock::default(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multicredit_domain::{Consume, Consumption, IdempotencyKey, OrganizationId, Timestamp};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, Statement, TransactionOptions};
 use sqlx::pool::PoolOptions;
 use sqlx::{PgPool, SqlitePool};
 
@@ -12,7 +12,9 @@ use crate::clock::Clock;
 use crate::config::{Engine, StoreConfig};
 use crate::error::{Fault, StoreError};
 use crate::ledger::{Answer, ConsumeItem, Ledger};
+use crate::reader::{self, RESERVED_CONNECTIONS, Reader};
 use crate::sql::{Connection, connect_options_postgres, connect_options_sqlite};
+use crate::stats::{GaugeCache, PoolGauges, PoolShare, Stats};
 
 /// How long a pooled connection lives: modest, because after a migration the statements it has prepared may no longer
 /// fit the tables.
@@ -29,11 +31,15 @@ pub struct Store {
 
 struct Inner {
     engine: Engine,
-    database: DatabaseConnection,
+    pool: DatabaseConnection,
+    reads: Reader,
+    reserved: Reader,
+    pool_max: u32,
     ledger: Ledger,
+    config: StoreConfig,
     clock: Clock,
-    /// For connections outside the pool. It may hold a password.
-    database_url: String,
+    stats: Arc<Stats>,
+    gauges: GaugeCache,
 }
 
 impl Store {
@@ -41,13 +47,25 @@ impl Store {
     /// Does not migrate. On SQLite the folder of the file is made.
     pub async fn open(config: StoreConfig) -> Result<Self, StoreError> {
         let engine = Engine::of_url(&config.database_url)?;
-        let database = match engine {
+        let pool = match engine {
             Engine::Sqlite => open_sqlite(&config).await?,
             Engine::Postgres => open_postgres(&config).await?,
         };
-        let ledger = Ledger::start(engine, &config);
-        let StoreConfig { clock, database_url, .. } = config;
-        Ok(Self { inner: Arc::new(Inner { engine, database, ledger, clock, database_url }) })
+        let stats = Arc::new(Stats::default());
+        let share = |share| Reader::new(pool.clone(), share, &config, Arc::clone(&stats));
+        let inner = Inner {
+            engine,
+            reads: share(PoolShare::Reads),
+            reserved: share(PoolShare::Reserved),
+            pool_max: pool_max(&config),
+            ledger: Ledger::start(engine, &config, Arc::clone(&stats)),
+            clock: config.clock.clone(),
+            config,
+            pool,
+            stats,
+            gauges: GaugeCache::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Which engine is behind it.
@@ -55,9 +73,47 @@ impl Store {
         self.inner.engine
     }
 
-    /// The pool of reading connections, for migrations.
-    pub fn database(&self) -> &DatabaseConnection {
-        &self.inner.database
+    /// The pool of connections, for migrations.
+    pub fn pool(&self) -> &DatabaseConnection {
+        &self.inner.pool
+    }
+
+    /// Where reads, and writes to catalogues, go.
+    pub(crate) fn database(&self) -> &Reader {
+        &self.inner.reads
+    }
+
+    /// Where what must be looked up before anybody can spend goes, whatever reads do.
+    pub(crate) fn reserved(&self) -> &Reader {
+        &self.inner.reserved
+    }
+
+    pub(crate) fn config(&self) -> &StoreConfig {
+        &self.inner.config
+    }
+
+    /// Begins a transaction whose session is in order even behind a pooler, for a look at the schema.
+    pub async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
+        Ok(self.reserved().begin(TransactionOptions::default()).await?.1)
+    }
+
+    /// What the store counts of its work.
+    pub fn stats(&self) -> &Stats {
+        &self.inner.stats
+    }
+
+    /// The pool as it is now.
+    pub fn pool_gauges(&self) -> PoolGauges {
+        reader::gauges(self.pool(), self.inner.pool_max)
+    }
+
+    /// How many requests wait for the ledger's writer.
+    pub fn queued_requests(&self) -> usize {
+        self.queue().queued()
+    }
+
+    pub(crate) fn gauge_cache(&self) -> &GaugeCache {
+        &self.inner.gauges
     }
 
     pub(crate) fn queue(&self) -> &Ledger {
@@ -66,7 +122,7 @@ impl Store {
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        Ok(self.database().ping().await?)
+        Ok(self.reserved().ping().await?)
     }
 
     /// What the database's clock shows; the machine's on SQLite.
@@ -76,7 +132,7 @@ impl Store {
 
     /// A connection of a job's own, which may take its time.
     pub(crate) async fn job_connection(&self) -> Result<Connection, StoreError> {
-        let mut connection = Connection::open(self.engine(), &self.inner.database_url).await?;
+        let mut connection = Connection::open(self.engine(), self.config()).await?;
         connection.be_patient().await?;
         Ok(connection)
     }
@@ -88,7 +144,7 @@ impl Store {
     /// Takes no new movements, lets what waits finish, and closes every connection.
     pub async fn close(&self) {
         self.queue().close().await;
-        if let Err(error) = self.database().clone().close().await {
+        if let Err(error) = self.pool().clone().close().await {
             tracing::warn!(%error, "the database did not close cleanly");
         }
     }
@@ -144,14 +200,19 @@ async fn open_sqlite(config: &StoreConfig) -> Result<DatabaseConnection, StoreEr
 }
 
 async fn open_postgres(config: &StoreConfig) -> Result<DatabaseConnection, StoreError> {
-    let options = connect_options_postgres(&config.database_url, "multicredit")?;
+    let options = connect_options_postgres(config, "multicredit")?;
     let pool: PgPool = pool_options(config).connect_with(options).await?;
     Ok(pool.into())
 }
 
+/// Both shares together.
+fn pool_max(config: &StoreConfig) -> u32 {
+    config.max_connections.saturating_add(RESERVED_CONNECTIONS)
+}
+
 fn pool_options<DB: sqlx::Database>(config: &StoreConfig) -> PoolOptions<DB> {
     PoolOptions::new()
-        .max_connections(config.max_connections)
+        .max_connections(pool_max(config))
         .acquire_timeout(config.acquire_timeout)
         .max_lifetime(MAX_LIFETIME)
         // A test on every acquire is one more round trip; a broken connection shows itself at the first statement.

@@ -20,7 +20,7 @@ use crate::{
 /// The longest name PostgreSQL keeps; it cuts longer ones without failing.
 const POSTGRES_NAME_BYTES_MAX: usize = 63;
 
-const TABLES: [&str; 21] = [
+const TABLES: [&str; 22] = [
     "api_keys",
     "background_jobs",
     "credit_action_versions",
@@ -36,6 +36,7 @@ const TABLES: [&str; 21] = [
     "organization_credits",
     "organization_members",
     "organizations",
+    "performance_reports",
     "plan_versions",
     "plans",
     "seaql_migrations",

@@ -3,7 +3,8 @@
 mod bench;
 mod import;
 mod keys;
-mod process;
+mod logs;
+pub mod process;
 mod serve;
 mod stopping;
 
@@ -43,12 +44,14 @@ async fn the_document_of_the_api_needs_neither_server_nor_database() {
 
 #[tokio::test]
 async fn every_command_says_what_it_does_with_an_example() {
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 11] = [
         &[],
         &["serve"],
         &["import"],
         &["verify"],
         &["bench"],
+        &["report"],
+        &["maintain"],
         &["keys", "create"],
         &["keys", "list"],
         &["keys", "revoke"],

@@ -5,10 +5,11 @@
 //! each look remembers the *generation* in which it began, and revoking begins a new one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 use multicredit_domain::ApiKeyId;
+use multicredit_store::stats::CacheStats;
 
 use super::Principal;
 use crate::bounded::Bounded;
@@ -36,7 +37,10 @@ pub struct Generation(u64);
 
 /// What this process knows of keys.
 #[derive(Debug)]
-pub struct KeyCache(RwLock<State>);
+pub struct KeyCache {
+    state: RwLock<State>,
+    stats: Arc<CacheStats>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -52,19 +56,22 @@ struct Valid {
     is_refreshing: AtomicBool,
 }
 
-impl Default for KeyCache {
-    fn default() -> Self {
-        Self(RwLock::new(State {
-            generation: 0,
-            valid: Bounded::new(KNOWN_KEYS_MAX),
-            invalid: Bounded::new(UNKNOWN_KEYS_MAX),
-        }))
-    }
-}
-
 impl KeyCache {
+    /// Knows no key yet, and counts there how often it knew one.
+    pub fn new(stats: Arc<CacheStats>) -> Self {
+        let state =
+            State { generation: 0, valid: Bounded::new(KNOWN_KEYS_MAX), invalid: Bounded::new(UNKNOWN_KEYS_MAX) };
+        Self { state: RwLock::new(state), stats }
+    }
+
     /// What is known of a key.
     pub fn get(&self, digest: &Digest, now: Instant) -> Known {
+        let known = self.look_up(digest, now);
+        self.stats.looked_up(matches!(known, Known::Valid(_) | Known::Invalid));
+        known
+    }
+
+    fn look_up(&self, digest: &Digest, now: Instant) -> Known {
         let state = self.read();
         let generation = Generation(state.generation);
         if let Some(valid) = state.valid.get(digest) {
@@ -109,11 +116,11 @@ impl KeyCache {
 
     // A panic while the lock was held cannot have left half a change: every change is one call of a map.
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -142,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_valid_key_is_believed_and_then_asked_for_again_by_one_caller_alone() {
-        let (cache, start) = (KeyCache::default(), Instant::now());
+        let (cache, start) = (KeyCache::new(Arc::default()), Instant::now());
         let generation = generation(&cache, start);
         assert_eq!(cache.get(&DIGEST, start), Known::Nothing(generation));
         cache.learn(DIGEST, Some(principal()), generation, start);
@@ -155,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_revoked_key_is_forgotten_at_once_even_if_a_look_was_under_way() {
-        let (cache, now) = (KeyCache::default(), Instant::now());
+        let (cache, now) = (KeyCache::new(Arc::default()), Instant::now());
         let before = generation(&cache, now);
         cache.learn(DIGEST, Some(principal()), before, now);
         cache.forget(principal().id);
@@ -169,7 +176,7 @@ mod tests {
 
     #[test]
     fn an_invalid_key_is_remembered_briefly_and_yields_to_a_valid_one() {
-        let (cache, now) = (KeyCache::default(), Instant::now());
+        let (cache, now) = (KeyCache::new(Arc::default()), Instant::now());
         let generation = generation(&cache, now);
         cache.learn(DIGEST, None, generation, now);
         assert_eq!(cache.get(&DIGEST, now), Known::Invalid);

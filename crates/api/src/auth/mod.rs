@@ -21,6 +21,7 @@ use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSchema, MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde::{Serialize as _, Serializer};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use self::cache::Known;
@@ -152,6 +153,11 @@ async fn authenticate(context: &Context, request: &Request) -> Result<Principal,
     }
 }
 
+/// Lets a request pass whose key is valid and meets the requirement `R`: for pages, which are no operations.
+pub async fn require<R: Requirement>(context: &Context, request: &Request) -> Result<(), Problem> {
+    authorize::<R>(authenticate(context, request).await?)
+}
+
 fn authorize<R: Requirement>(principal: Principal) -> Result<(), Problem> {
     if !principal.scopes.allow(R::SCOPE) {
         return Err(Problem::new(Code::ForbiddenScope));
@@ -178,12 +184,13 @@ fn bearer(request: &Request) -> Option<&str> {
 /// It goes on even if the caller hangs up: between the two steps this process would believe a key that is revoked.
 pub async fn revoke(context: &Context, id: ApiKeyId) -> Result<bool, Problem> {
     let context = context.clone();
-    let revoking = tokio::spawn(async move {
+    let revoking = async move {
         let state = context.state();
         let existed = state.store.revoke_api_key(id).await;
         state.keys.forget(id);
         existed
-    });
+    };
+    let revoking = tokio::spawn(revoking.in_current_span());
     Ok(revoking.await.map_err(|error| Problem::internal(error.to_string()))??)
 }
 

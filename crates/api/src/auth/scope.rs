@@ -26,6 +26,8 @@ macro_rules! requirements {
 requirements! {
     /// To look, and to ask for quotes.
     Read = Read;
+    /// To look at what concerns all organizations.
+    Observe = Read, unbound = true;
     /// To spend.
     Consume = Consume;
     /// To give.

@@ -36,7 +36,7 @@ pub async fn make(database_url: &str, count: usize) -> anyhow::Result<Data> {
 }
 
 async fn fill(store: &Store, count: usize) -> anyhow::Result<Data> {
-    migration::migrate_up(store.database()).await.context("cannot migrate")?;
+    migration::migrate_up(store.pool()).await.context("cannot migrate")?;
     // SQLite has one writer: others would only wait for it.
     let at_once = if store.engine() == Engine::Postgres { StoreConfig::DEFAULT_MAX_CONNECTIONS as usize } else { 1 };
     let new = |number: usize| NewOrganization {

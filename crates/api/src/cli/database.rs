@@ -12,7 +12,7 @@ use crate::config::DatabaseArgs;
 /// and a schema that is behind is refused: no command works on tables that it does not know.
 pub async fn open(args: &DatabaseArgs) -> anyhow::Result<Store> {
     let store = Store::open(args.store_config()).await.context("cannot open the database")?;
-    match prepare_schema(&store, args.migrate).await {
+    match prepare_schema(&store, args.migrate, args.pooler && store.engine() == Engine::Postgres).await {
         Ok(()) => Ok(store),
         Err(error) => {
             store.close().await;
@@ -21,15 +21,22 @@ pub async fn open(args: &DatabaseArgs) -> anyhow::Result<Store> {
     }
 }
 
-async fn prepare_schema(store: &Store, migrate: bool) -> anyhow::Result<()> {
+async fn prepare_schema(store: &Store, migrate: bool, pooler: bool) -> anyhow::Result<()> {
+    if migrate && pooler {
+        bail!("migrations need a session of their own: run `migration up` on a connection past the pooler");
+    }
     if migrate || store.engine() == Engine::Sqlite {
-        let applied = migration::migrate_up(store.database()).await.context("cannot migrate the database")?;
+        let applied = migration::migrate_up(store.pool()).await.context("cannot migrate the database")?;
         if !applied.is_empty() {
             tracing::info!(applied = applied.len(), "migrated the database");
         }
         return Ok(());
     }
-    let pending = migration::pending(store.database()).await.context("cannot read the database's schema version")?;
+    let reading = "cannot read the database's schema version";
+    let transaction = store.begin().await.context(reading)?;
+    let pending = migration::pending(&transaction).await;
+    transaction.rollback().await.context(reading)?;
+    let pending = pending.context(reading)?;
     match pending.as_slice() {
         [] => Ok(()),
         [first, ..] => bail!(

@@ -14,6 +14,7 @@ mod maintain;
 mod openapi;
 mod opening;
 mod output;
+mod report;
 mod serve;
 mod verify;
 
@@ -25,6 +26,7 @@ use clap::Parser;
 use tokio::runtime;
 
 use crate::config::{Cli, Command, KeysCommand};
+use crate::metrics;
 
 /// How a command ended, if no error ended it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,7 @@ impl Outcome {
 
 /// Runs the program: reads the command line and the environment, does what they say, and answers the exit code.
 pub fn main() -> ExitCode {
+    metrics::remember_start();
     let command = Cli::parse().into_command();
     match logging::start(command.log()).and_then(|()| run(command)) {
         Ok(outcome) => outcome.exit_code().into(),
@@ -78,6 +81,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Import(args) => import::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Maintain(args) => maintain::run(args).await,
+        Command::Report(args) => report::run(args).await,
         Command::Keys(args) => match args.command {
             KeysCommand::Create(args) => keys::create(args).await,
             KeysCommand::List(args) => keys::list(args).await,

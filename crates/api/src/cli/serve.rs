@@ -12,9 +12,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::demo::{self, Demo};
 use super::{Outcome, admin_key, database, output};
 use crate::app::{self, AppSettings, Readiness};
-use crate::background::{Background, Schedule};
+use crate::background::Background;
 use crate::config::{Secret, ServeArgs};
 use crate::listener::PromptAcceptor;
+use crate::report::schedule::ReportKeeper;
 use crate::shutdown::{self, StopSignals};
 
 /// How many requests one HTTP/2 connection may have open. poem sets no limit by itself.
@@ -27,10 +28,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Outcome> {
     }
     let store = database::open(&args.database).await?;
     match start(&args, &store).await {
-        Ok((acceptor, signals)) => {
-            let delay = Duration::from_millis(args.shutdown_delay_ms);
-            serve(acceptor, signals, store, delay, args.schedule.schedule()).await
-        }
+        Ok((acceptor, signals)) => serve(acceptor, signals, store, &args).await,
         Err(error) => {
             store.close().await;
             Err(error)
@@ -74,9 +72,9 @@ async fn serve(
     acceptor: PromptAcceptor,
     mut signals: StopSignals,
     store: Store,
-    delay: Duration,
-    schedule: Schedule,
+    args: &ServeArgs,
 ) -> anyhow::Result<Outcome> {
+    let delay = Duration::from_millis(args.shutdown_delay_ms);
     let readiness = Readiness::default();
     let asked_at = OnceCell::new();
     let asked_to_stop = async {
@@ -87,8 +85,12 @@ async fn serve(
         sleep(delay).await;
     };
     let drain = shutdown::drain_timeout(delay);
-    let background = Background::start(store.clone(), schedule);
-    let endpoint = app::endpoint(store.clone(), AppSettings { readiness: readiness.clone(), ..AppSettings::default() });
+    let background = Background::start(store.clone(), args.schedule.schedule());
+    let thresholds = args.thresholds.thresholds();
+    let keeper = ReportKeeper::start(store.clone(), args.report_schedule, thresholds);
+    let settings =
+        AppSettings { readiness: readiness.clone(), metrics: args.metrics, thresholds, ..AppSettings::default() };
+    let endpoint = app::endpoint(store.clone(), settings);
     let served = Server::new_with_acceptor(acceptor)
         .http2_max_concurrent_streams(HTTP2_STREAMS_MAX)
         .run_with_graceful_shutdown(endpoint, asked_to_stop, Some(drain))
@@ -99,7 +101,7 @@ async fn serve(
         tracing::warn!("requests that had not ended in time were cut off");
     }
     let closing = async {
-        background.stop().await;
+        tokio::join!(background.stop(), keeper.stop());
         store.close().await;
     };
     let closed = timeout_at(asked_at + shutdown::TOTAL, closing).await;

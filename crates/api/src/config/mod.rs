@@ -4,6 +4,7 @@
 //! program looks at either. So `--help` is the complete list, and what is not here cannot be set. Values are only
 //! parsed here: whether they make sense together with a database is the business of the command that gets them.
 
+mod report;
 mod value;
 
 #[cfg(test)]
@@ -21,7 +22,8 @@ use self::value::{OPENING_EXAMPLE, parse_opening, parse_scope, parse_seconds};
 use crate::background::Schedule;
 use crate::shutdown;
 
-pub use self::value::{BenchEngine, InputFormat, LogFormat, OutputFormat, ReportFormat, Secret};
+pub use self::report::{ReportArgs, ReportSchedule, Since, ThresholdArgs};
+pub use self::value::{BenchEngine, InputFormat, LogFormat, MetricsAccess, OutputFormat, ReportFormat, Secret};
 
 /// Where the credits are kept when nobody says: a file below the working directory, made on first use.
 pub const DEFAULT_DATABASE_URL: &str = "sqlite://data/multicredit.db?mode=rwc";
@@ -40,6 +42,9 @@ const CONNECTIONS_MAX: i64 = 10_000;
 
 /// The most writers that may be asked for: far more than ever were faster than a few.
 const WRITERS_MAX: u64 = 64;
+
+/// The longest that a statement may take, in milliseconds: a day.
+const STATEMENT_TIMEOUT_MS_MAX: u64 = 86_400_000;
 
 /// Prepaid, multi-type credits for organizations, served over HTTP.
 ///
@@ -122,6 +127,17 @@ pub enum Command {
         2  the command line was wrong"
     )]
     Maintain(MaintainArgs),
+    /// Measure how the database is, and judge it
+    ///
+    /// Indexes, critical queries with their plans and times, the latency of consumption, tables, caches and connections,
+    /// with a grade and what to do. What has to be tried is tried on a scratch organization, and rolled back.
+    #[command(after_help = "Example: a page to file, compared with the one before\n  \
+        multicredit report --format markdown --since last --save\n\n\
+        Exit codes:\n  \
+        0  it could be measured, whatever the grade\n  \
+        1  it could not\n  \
+        2  the command line was wrong")]
+    Report(ReportArgs),
     /// Make, list and revoke API keys
     #[command(after_help = "Example: a key that can only consume\n  \
         multicredit keys create --name checkout --scopes consume")]
@@ -151,6 +167,7 @@ impl Command {
             Self::Import(args) => &args.log,
             Self::Verify(args) => &args.log,
             Self::Maintain(args) => &args.log,
+            Self::Report(args) => &args.log,
             Self::Keys(args) => args.command.log(),
             Self::Bench(args) => &args.log,
             Self::Openapi(args) => &args.log,
@@ -179,6 +196,15 @@ pub struct ServeArgs {
         value_parser = value_parser!(u64).range(0..=shutdown::DELAY_MS_MAX)
     )]
     pub shutdown_delay_ms: u64,
+    /// Who may see /metrics
+    #[arg(long, env = "MULTICREDIT_METRICS", value_enum, default_value_t = MetricsAccess::Open, value_name = "WHO")]
+    pub metrics: MetricsAccess,
+    /// How often to save a performance report, to compare later ones with it
+    #[arg(long, env = "MULTICREDIT_REPORT_SCHEDULE", value_enum, default_value_t = ReportSchedule::Monthly, value_name = "WHEN")]
+    pub report_schedule: ReportSchedule,
+    /// What is worth a word in it.
+    #[command(flatten)]
+    pub thresholds: ThresholdArgs,
     /// Make a demo organization with credits, keep an admin key in the data folder, and print a command to try
     #[arg(long, env = "MULTICREDIT_DEMO", value_parser = BoolishValueParser::new())]
     pub demo: bool,
@@ -438,7 +464,10 @@ pub struct DatabaseArgs {
     /// Bring the schema up to date first; on SQLite that happens anyway
     #[arg(long, env = "MULTICREDIT_MIGRATE", value_parser = BoolishValueParser::new())]
     pub migrate: bool,
-    /// The most database connections for reads; movements of credits have their own besides, see `--writers`
+    /// The most database connections for reads
+    ///
+    /// Two more are kept for what must be looked up before anybody can spend, and movements of credits have their own, see
+    /// `--writers`.
     #[arg(
         long,
         env = "MULTICREDIT_MAX_CONNECTIONS",
@@ -465,6 +494,22 @@ pub struct DatabaseArgs {
         value_parser = value_parser!(u64).range(1..)
     )]
     pub acquire_timeout_ms: u64,
+    /// How long PostgreSQL may work on one statement of a read before it is cancelled
+    #[arg(
+        long,
+        env = "MULTICREDIT_STATEMENT_TIMEOUT_MS",
+        default_value_t = default_statement_timeout_ms(),
+        value_name = "MS",
+        value_parser = value_parser!(u64).range(1..=STATEMENT_TIMEOUT_MS_MAX)
+    )]
+    pub statement_timeout_ms: u64,
+    /// PostgreSQL is behind a pooler in transaction mode, such as pgbouncer
+    #[arg(long, env = "MULTICREDIT_POOLER", value_parser = BoolishValueParser::new())]
+    pub pooler: bool,
+}
+
+fn default_statement_timeout_ms() -> u64 {
+    u64::try_from(StoreConfig::DEFAULT_STATEMENT_TIMEOUT.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn default_acquire_timeout_ms() -> u64 {
@@ -478,6 +523,8 @@ impl DatabaseArgs {
             max_connections: self.max_connections,
             acquire_timeout: Duration::from_millis(self.acquire_timeout_ms),
             writers: self.writers,
+            statement_timeout: Duration::from_millis(self.statement_timeout_ms),
+            pooler: self.pooler,
             ..StoreConfig::new(self.database_url.expose())
         }
     }

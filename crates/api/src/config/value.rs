@@ -18,7 +18,7 @@ pub enum OutputFormat {
     Json,
 }
 
-/// How the report of a benchmark is printed.
+/// How a report is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReportFormat {
     /// Tables for a terminal
@@ -47,6 +47,17 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+/// Who may see `/metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MetricsAccess {
+    /// Everybody who reaches the server: it names no organization
+    Open,
+    /// Whoever has a key with scope read that is bound to no organization
+    Key,
+    /// Nobody
+    Off,
 }
 
 /// What a file to import holds.

@@ -75,7 +75,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Envelope<E> {
             if is_head {
                 leave_body_out(&mut response).await;
             }
-            log::answered(operation, response.status(), started.elapsed());
+            let took = started.elapsed();
+            self.state.http.answered(operation, response.status(), took);
+            log::answered(operation, response.status(), took);
             response
         };
         let mut response = answering.instrument(span).await;

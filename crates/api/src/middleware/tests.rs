@@ -30,12 +30,7 @@ where
     T: IntoResponse + Sync,
 {
     let routes = make_sync(move |_| route()).map_to_response();
-    let state = State {
-        store: store().await,
-        keys: crate::auth::cache::KeyCache::default(),
-        directory: crate::directory::Directory::default(),
-        settings: AppSettings::default(),
-    };
+    let state = State::new(store().await, AppSettings::default());
     send(&Envelope::new(routes, Arc::new(state)), Method::GET, "/v1/x").await
 }
 

@@ -22,6 +22,7 @@ mod ledger;
 mod members;
 mod no_fields;
 mod organizations;
+mod performance;
 mod plans;
 mod quote;
 mod refunds;
@@ -30,6 +31,8 @@ mod subscription;
 mod usage;
 mod usage_summary;
 mod users;
+
+pub use self::performance::LastReport;
 
 use multicredit_domain::{OrganizationId, Refusal};
 use poem_openapi::OpenApi;
@@ -48,7 +51,7 @@ fn operations() -> impl OpenApi {
         (organizations::Api, actions::Api, balance::Api, ledger::Api, usage::Api, usage_summary::Api, forecast::Api),
         (grants::Api, adjustments::Api, plans::Api, subscription::Api),
         (consume::Api, quote::Api, batch::Api, events::Api, consumptions::Api, refunds::Api, holds::Api),
-        (members::Api, users::Api, api_keys::Api, health::Api),
+        (members::Api, users::Api, api_keys::Api, performance::Api, health::Api),
     )
 }
 
@@ -69,7 +72,6 @@ async fn unknown<R>(auth: &Auth<R>, id: OrganizationId, thing: Refusal) -> Probl
 }
 
 /// Every operation as it states itself, with its scope where the security scheme will be.
-#[cfg(test)]
 pub fn stated() -> Vec<poem_openapi::registry::MetaApi> {
     fn meta<A: OpenApi>(_: &A) -> Vec<poem_openapi::registry::MetaApi> {
         A::meta()

@@ -47,8 +47,13 @@ impl Guardian {
 
     /// A server, which the script knows by `kind` and starts from `program`, as an account that servers accept.
     pub fn server(kind: &str, durable: bool, program: &Path) -> anyhow::Result<Self> {
+        Self::server_with(kind, durable, program, None)
+    }
+
+    /// The same with an argument between the program and the ports.
+    pub fn server_with(kind: &str, durable: bool, program: &Path, argument: Option<&str>) -> anyhow::Result<Self> {
         let mut command = shell(kind, durable);
-        command.arg(program).args(free_ports()?.map(|port| port.to_string()));
+        command.arg(program).args(argument).args(free_ports()?.map(|port| port.to_string()));
         if let Some((user, group)) = server_account()? {
             command.uid(user).gid(group);
         }

@@ -5,6 +5,7 @@
 #   directory fast|durable
 #   postgres fast|durable BIN_DIR PORT...
 #   redis fast|durable PROGRAM PORT...
+#   pgbouncer fast|durable PROGRAM POSTGRES_PORT PORT...
 # What is durable is on a disk. A server takes the first of the ports on which it starts.
 #
 # Output: one line `ready PORT DIRECTORY` (port 0 where there is no server), or what went wrong.
@@ -109,6 +110,38 @@ start_redis() {
 }
 
 stop_redis() {
+    kill -KILL "$server"
+    wait
+}
+
+# In transaction mode, with fewer sessions of the server than clients, so that nobody keeps one.
+start_pgbouncer() {
+    program=$1
+    postgres_port=$2
+    shift 2
+    for port in "$@"; do
+        cat >"$directory/pgbouncer.ini" <<END
+[databases]
+* = host=127.0.0.1 port=$postgres_port user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = $port
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 3
+max_client_conn = 500
+END
+        "$program" "$directory/pgbouncer.ini" </dev/null >>"$directory/log" 2>&1 &
+        server=$!
+        if comes_up 'process up' "$directory/log"; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+stop_pgbouncer() {
     kill -KILL "$server"
     wait
 }

@@ -20,6 +20,7 @@ pub mod idempotency_keys;
 pub mod organization_credits;
 pub mod organization_members;
 pub mod organizations;
+pub mod performance_reports;
 pub mod plan_versions;
 pub mod plans;
 pub mod subscriptions;

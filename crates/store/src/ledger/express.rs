@@ -20,11 +20,11 @@ use multicredit_domain::action::price_at;
 use multicredit_domain::consume::Outcome;
 use multicredit_domain::{
     ActionType, Amount, Consume, Consumption, ConsumptionId, CreditType, Credits, KeyBinding, OrganizationId, Price,
-    Timestamp,
+    Quantity, Timestamp,
 };
 use sea_orm::{FromQueryResult, QueryResult};
 use sqlx::AssertSqlSafe;
-use sqlx::postgres::PgArguments;
+use sqlx::postgres::{PgArguments, PgRow};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -133,10 +133,18 @@ impl Writer {
     async fn call(&mut self, demand: &Demand<'_>) -> Result<Vec<Consumption>, AttemptError> {
         let clock = self.clock().manual_instant();
         let connection = self.connection().await?;
-        let Connection::Postgres(connection, _) = connection else { return Ok(Vec::new()) };
-        let arguments = arguments(demand, clock).map_err(sqlx::Error::Encode)?;
-        let query = sqlx::query_with(AssertSqlSafe(CALL.as_str()), arguments);
-        let rows = query.fetch_all(connection).await?;
+        // In a session that is lent the call is no transaction of its own, and its commit is sent apart from it.
+        let is_lent = connection.is_lent();
+        if is_lent {
+            connection.begin().await?;
+        }
+        let rows = call(connection, arguments(demand, clock).map_err(sqlx::Error::Encode)?).await;
+        match &rows {
+            Ok(_) if is_lent => connection.commit().await?,
+            Err(error) if is_lent && Fault::of(error) != Fault::Connection => connection.rollback().await?,
+            _ => {}
+        }
+        let rows = rows?;
         let mut spent = Vec::new();
         for row in rows {
             consumptions(&row.into(), demand, &mut spent)?;
@@ -188,6 +196,11 @@ impl Writer {
         connection.rollback().await?;
         Ok(found)
     }
+}
+
+async fn call(connection: &mut Connection, arguments: PgArguments) -> Result<Vec<PgRow>, sqlx::Error> {
+    let Connection::Postgres(connection, _) = connection else { return Ok(Vec::new()) };
+    sqlx::query_with(AssertSqlSafe(CALL.as_str()), arguments).fetch_all(connection).await
 }
 
 /// What can go by the express path: consumptions at known prices, of organizations that are asked for nothing else, none
@@ -306,4 +319,19 @@ fn arguments(demand: &Demand<'_>, clock: Option<Timestamp>) -> Result<PgArgument
         arguments.add(items().map(|(_, item)| item.so_far[credit_type].get()).collect::<Vec<_>>())?;
     }
     Ok(arguments)
+}
+
+/// A call for one consumption of quantity 1 with its arguments written out, for the database to explain.
+pub(crate) fn explainable_call(organization: Uuid, id: Uuid, action: &ActionType, price: &Price) -> String {
+    let each = |f: &dyn Fn(CreditType) -> String| CreditType::ALL.map(f).join(", ");
+    let cost = Quantity::new(1).ok().and_then(|one| price.cost(one).ok()).unwrap_or(Credits::ZERO);
+    let version = price.version;
+    format!(
+        "SELECT * FROM consume_credits_express({PRICE_LOCK}, NULL, ARRAY['{action}'], ARRAY[{version}], \
+         ARRAY['{organization}'::uuid], ARRAY[1], {totals}, ARRAY['{organization}'::uuid], ARRAY[1], ARRAY['{id}'::uuid], \
+         ARRAY['{action}'], ARRAY[1::bigint], ARRAY[{version}], ARRAY[NULL::text], ARRAY[NULL::timestamptz], \
+         ARRAY[NULL::text], ARRAY[NULL::uuid], ARRAY[NULL::uuid], ARRAY[NULL::integer], {costs})",
+        totals = each(&|it| format!("ARRAY[{}::bigint]", cost[it].get())),
+        costs = each(&|it| format!("ARRAY[{0}::bigint], ARRAY[{0}::bigint]", cost[it].get())),
+    )
 }

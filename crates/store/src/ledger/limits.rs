@@ -20,18 +20,15 @@ pub(crate) const ORGANIZATION_QUEUE_MAX: usize = 4_096;
 /// How long the server waits for a lock before it gives a statement up. Locks are held for one batch, milliseconds.
 pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the server works on one statement. A report may take longer than a batch; nothing may take this long.
-pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// How long the server keeps a transaction whose client says nothing: a client that died must not hold locks.
 pub(crate) const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long SQLite waits for another process that writes (`import` beside `serve`).
 pub(crate) const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the server works on one statement of the ledger, in milliseconds as a setting. A batch takes a few; callers
-/// are told after [`RETRY_DEADLINE`] at the latest, and no statement should outlive them.
-pub(crate) const LEDGER_STATEMENT_TIMEOUT_MS: &str = "3000";
+/// How long the server works on one statement of the ledger. A batch takes milliseconds; callers are told after
+/// [`RETRY_DEADLINE`] at the latest, and no statement should outlive them.
+pub(crate) const LEDGER_STATEMENT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long one attempt at a batch may take on our side, on PostgreSQL. A black-holed connection never answers, and no
 /// timeout of the server reaches us then. Above the timeouts of the server, which explain themselves better.

@@ -38,8 +38,11 @@ mod pages;
 mod queue;
 mod read;
 mod refundable;
+mod sample;
 mod write;
 mod writer;
+
+use std::time::Instant;
 
 use multicredit_domain::idempotency::fingerprint;
 use multicredit_domain::{
@@ -54,10 +57,12 @@ use crate::error::StoreError;
 
 use decide::Verdict;
 
+pub(crate) use express::explainable_call as express_call;
 pub(crate) use fence::fence;
 pub(crate) use pages::{subscription_columns, subscription_joins};
 pub(crate) use queue::{Ledger, unexpected};
 pub(crate) use read::{PRICE_LOCK, account_columns};
+pub(crate) use sample::sample;
 
 /// What a caller gets, and whether it had been done before under the same key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +122,7 @@ pub(crate) enum Request {
 
 impl Request {
     /// The name of the operation, part of what a key is bound to.
-    const fn operation(&self) -> &'static str {
+    pub(crate) const fn operation(&self) -> &'static str {
         match self {
             Self::Consume(_) => "consume",
             Self::Grant(_) => "grant",
@@ -188,6 +193,7 @@ pub struct HoldAnswer {
 #[derive(Debug)]
 pub(crate) struct Job {
     tasks: Vec<Task>,
+    queued_at: Instant,
     reply: oneshot::Sender<Vec<Verdict>>,
 }
 

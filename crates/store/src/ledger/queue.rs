@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
 
 use multicredit_domain::{Consumption, ConsumptionId, IdempotencyKey, OrganizationId};
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -16,6 +17,7 @@ use super::{Answer, ConsumeItem, Job, Reply, Request, Task, limits};
 use crate::clock;
 use crate::config::{Engine, StoreConfig};
 use crate::error::StoreError;
+use crate::stats::Stats;
 
 /// Where the verdicts of a job will come.
 type Outcome = oneshot::Receiver<Vec<Verdict>>;
@@ -25,12 +27,13 @@ pub(crate) struct Ledger {
     /// `None` once the ledger is closed.
     sender: RwLock<Option<mpsc::Sender<Job>>>,
     waiting: Arc<Waiting>,
+    stats: Arc<Stats>,
     writers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Ledger {
     /// Starts the writers. Each connects when it takes its first batch.
-    pub(crate) fn start(engine: Engine, config: &StoreConfig) -> Self {
+    pub(crate) fn start(engine: Engine, config: &StoreConfig, stats: Arc<Stats>) -> Self {
         let (sender, receiver) = mpsc::channel(limits::QUEUE_MAX);
         let waiting = Arc::new(Waiting::default());
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
@@ -39,11 +42,16 @@ impl Ledger {
             Engine::Sqlite => 1,
         };
         let start = |_| {
-            let writer = Writer::new(engine, config.clone(), Arc::clone(&waiting));
+            let writer = Writer::new(engine, config.clone(), Arc::clone(&waiting), Arc::clone(&stats));
             tokio::spawn(writer.run(Arc::clone(&receiver)))
         };
         let writers = (0..count).map(start).collect();
-        Self { sender: RwLock::new(Some(sender)), waiting, writers: Mutex::new(writers) }
+        Self { sender: RwLock::new(Some(sender)), waiting, stats, writers: Mutex::new(writers) }
+    }
+
+    /// How many requests wait for a writer to take them.
+    pub(crate) fn queued(&self) -> usize {
+        self.waiting.total()
     }
 
     /// Takes nothing new, finishes what waits, and ends the writers.
@@ -83,7 +91,7 @@ impl Ledger {
         let mut asked = Vec::with_capacity(items.size_hint().0);
         for item in items {
             let entered = task(item.organization_id, Request::Consume(item.request), item.key).and_then(|task| {
-                self.waiting.enter(task.organization_id)?;
+                self.enter(task.organization_id)?;
                 Ok(task)
             });
             asked.push(entered.map(|task| {
@@ -120,15 +128,19 @@ impl Ledger {
     }
 
     async fn execute(&self, task: Task) -> Verdict {
-        self.waiting.enter(task.organization_id)?;
+        self.enter(task.organization_id)?;
         let outcome = self.push(vec![task])?;
         wait(outcome, 1).await.pop().unwrap_or_else(|| Err(unknown()))
+    }
+
+    fn enter(&self, organization_id: OrganizationId) -> Result<(), StoreError> {
+        self.waiting.enter(organization_id).inspect_err(|error| self.stats.ledger.rejected(error))
     }
 
     /// Hands in requests that have entered.
     fn push(&self, tasks: Vec<Task>) -> Result<Outcome, StoreError> {
         let (reply, outcome) = oneshot::channel();
-        let job = Job { tasks, reply };
+        let job = Job { tasks, reply, queued_at: Instant::now() };
         let sent = match &*self.sender.read().unwrap_or_else(PoisonError::into_inner) {
             Some(sender) => sender.try_send(job).map_err(|error| match error {
                 TrySendError::Full(job) => (job, StoreError::Busy),
@@ -138,6 +150,7 @@ impl Ledger {
         };
         sent.map_err(|(job, error)| {
             self.waiting.leave(&job.tasks);
+            self.stats.ledger.rejected(&error);
             error
         })?;
         Ok(outcome)
@@ -172,6 +185,10 @@ impl Waiting {
         *count += 1;
         counts.total += 1;
         Ok(())
+    }
+
+    fn total(&self) -> usize {
+        lock(&self.0).total
     }
 
     /// Must be called once for requests that entered, when they leave the queue.

@@ -21,6 +21,7 @@ use futures_util::FutureExt as _;
 use multicredit_domain::{OrganizationId, Timestamp};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::decide::{Effects, Verdict, decide};
@@ -31,12 +32,14 @@ use crate::clock::{self, Clock};
 use crate::config::{Engine, StoreConfig};
 use crate::error::{AttemptError, Fault, StoreError};
 use crate::sql::{Backend, Cell, Column, Connection, Kind, Statement};
+use crate::stats::{DecidedBy, Stats};
 
 /// A task that moves credits.
 pub(crate) struct Writer {
     engine: Engine,
     config: StoreConfig,
     waiting: Arc<Waiting>,
+    stats: Arc<Stats>,
     connection: Option<Connection>,
     /// The server's side of a connection that was lost, to be ended before anything is looked for or done again.
     lost: Option<Backend>,
@@ -90,9 +93,10 @@ static FIND_MOVEMENT: LazyLock<Statement> = LazyLock::new(|| {
 });
 
 impl Writer {
-    pub(super) fn new(engine: Engine, config: StoreConfig, waiting: Arc<Waiting>) -> Self {
+    pub(super) fn new(engine: Engine, config: StoreConfig, waiting: Arc<Waiting>, stats: Arc<Stats>) -> Self {
         let takes_express = config.express && engine == Engine::Postgres;
-        Self { engine, config, waiting, connection: None, lost: None, express: takes_express.then(PriceBoard::default) }
+        let express = takes_express.then(PriceBoard::default);
+        Self { engine, config, waiting, stats, connection: None, lost: None, express }
     }
 
     /// Works until the queue is closed and empty.
@@ -104,9 +108,11 @@ impl Writer {
             }
             let tasks: Vec<&Task> = jobs.iter().flat_map(|job| &job.tasks).collect();
             self.waiting.leave(tasks.iter().copied());
+            self.stats.ledger.batch_taken(tasks.len(), jobs.iter().map(|job| job.queued_at));
             let mut verdicts = self.execute_without_panic(&tasks).await.into_iter();
             for job in jobs {
-                let verdicts = verdicts.by_ref().take(job.tasks.len()).collect();
+                let verdicts: Vec<Verdict> = verdicts.by_ref().take(job.tasks.len()).collect();
+                self.stats.ledger.decided(job.tasks.iter().map(|task| &task.request), &verdicts);
                 // A caller that hung up no longer listens; what it asked for has happened all the same.
                 let _ = job.reply.send(verdicts);
             }
@@ -121,7 +127,8 @@ impl Writer {
     /// Executes a batch. A bug that panics must not end the only task that moves credits: it ends its batch, whose
     /// outcome is then unknown, and the connection, which may have been in the middle of anything.
     async fn execute_without_panic(&mut self, tasks: &[&Task]) -> Vec<Verdict> {
-        let executed = AssertUnwindSafe(self.execute(tasks)).catch_unwind().await;
+        let span = tracing::info_span!("batch", requests = tasks.len());
+        let executed = AssertUnwindSafe(self.execute(tasks).instrument(span)).catch_unwind().await;
         executed.unwrap_or_else(|_| {
             tracing::error!(requests = tasks.len(), "a batch panicked");
             self.lose_connection();
@@ -131,13 +138,17 @@ impl Writer {
 
     /// Executes a batch to its end, whatever that is. Verdicts stand in the order of the tasks.
     async fn execute(&mut self, tasks: &[&Task]) -> Vec<Verdict> {
+        let started = Instant::now();
         let mut verdicts = self.execute_express(tasks).await;
         let rest: Vec<usize> = (0..tasks.len()).filter(|index| verdicts[*index].is_none()).collect();
+        self.stats.ledger.batch_committed(DecidedBy::Express, tasks.len() - rest.len(), started.elapsed());
         if !rest.is_empty() {
+            let started = Instant::now();
             let left: Vec<&Task> = rest.iter().map(|index| tasks[*index]).collect();
             for (index, verdict) in rest.into_iter().zip(self.execute_portable(&left).await) {
                 verdicts[index] = Some(verdict);
             }
+            self.stats.ledger.batch_committed(DecidedBy::Portable, left.len(), started.elapsed());
         }
         verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(|| Err(unanswered()))).collect()
     }
@@ -180,6 +191,7 @@ impl Writer {
                 }
             };
             tracing::warn!(%error, in_doubt = doubt.is_some(), requests = tasks.len(), "a batch will be tried again");
+            self.stats.ledger.retries.increment();
             if Instant::now() + pause >= deadline {
                 return Err(match doubt {
                     Some(_) => StoreError::OutcomeUnknown { consumption_id: None },
@@ -254,7 +266,7 @@ impl Writer {
     /// The connection, opened if there is none. What is left of a lost one is ended first.
     pub(super) async fn connection(&mut self) -> Result<&mut Connection, sqlx::Error> {
         if self.connection.is_none() {
-            let mut connection = Connection::open(self.engine, &self.config.database_url).await?;
+            let mut connection = Connection::open(self.engine, &self.config).await?;
             if let Some(lost) = self.lost {
                 connection.end(lost).await?;
                 self.lost = None;

@@ -116,7 +116,7 @@ impl Store {
 
     /// The key with that digest, revoked or not, if there is one.
     pub async fn api_key_by_digest(&self, digest: &[u8; 32]) -> Result<Option<ApiKey>, StoreError> {
-        let row = Entity::find().filter(Column::KeyDigest.eq(digest.to_vec())).one(self.database()).await?;
+        let row = Entity::find().filter(Column::KeyDigest.eq(digest.to_vec())).one(self.reserved()).await?;
         Ok(row.map(ApiKey::try_from).transpose()?)
     }
 

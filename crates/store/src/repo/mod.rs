@@ -16,27 +16,29 @@ pub mod organization;
 pub mod plan;
 
 use futures_util::future::BoxFuture;
-use sea_orm::{DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use sea_orm::{DatabaseTransaction, SqliteTransactionMode, TransactionOptions};
+use tracing::Instrument as _;
 
 use crate::error::StoreError;
+use crate::reader::Reader;
 
 /// Does catalogue writes that belong together in one transaction.
 ///
 /// The work runs in a task of its own: a caller that hangs up must not drop a transaction half-way, which could leave it
 /// open on a pooled connection and swallow what that connection writes next.
-async fn in_transaction<T, F>(database: &DatabaseConnection, work: F) -> Result<T, StoreError>
+async fn in_transaction<T, F>(database: &Reader, work: F) -> Result<T, StoreError>
 where
     T: Send + 'static,
     F: for<'a> FnOnce(&'a DatabaseTransaction) -> BoxFuture<'a, Result<T, StoreError>> + Send + 'static,
 {
     let database = database.clone();
-    let task = tokio::spawn(async move {
+    let task = async move {
         // IMMEDIATE: a SQLite transaction that reads before it writes fails at once if another wrote in between.
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let transaction = database.begin_with_options(options).await?;
+        let (_permit, transaction) = database.begin(options).await?;
         match work(&transaction).await {
             Ok(value) => {
                 transaction.commit().await?;
@@ -47,6 +49,8 @@ where
                 Err(error)
             }
         }
-    });
+    };
+    // What it logs belongs to the request that asked for it.
+    let task = tokio::spawn(task.in_current_span());
     task.await.unwrap_or_else(|error| Err(StoreError::Internal(error.to_string())))
 }

@@ -85,7 +85,7 @@ impl Store {
     ) -> Result<Option<Organization>, StoreError> {
         let row = organizations::Entity::find()
             .filter(organizations::Column::ExternalId.eq(external_id.as_str()))
-            .one(self.database())
+            .one(self.reserved())
             .await?;
         Ok(row.map(Organization::try_from).transpose()?)
     }

@@ -5,6 +5,7 @@
 //! future of it half-way except together with the connection.
 
 use std::str::FromStr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -14,13 +15,50 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, SqliteConnection};
 
 use super::{Rows, Statement};
-use crate::config::Engine;
+use crate::config::{Engine, StoreConfig};
 use crate::ledger::{PRICE_LOCK, limits};
+
+/// What the ledger's connection is called in `pg_stat_activity`.
+const LEDGER_NAME: &str = "multicredit ledger";
+
+/// How the ledger's statements are planned: for what they are, a millisecond of look-ups, however small a table was when
+/// the plan was made.
+const PLANNING: [(&str, &str); 3] =
+    [("jit", "off"), ("max_parallel_workers_per_gather", "0"), ("enable_seqscan", "off")];
+
+static BEGIN: LazyLock<String> = LazyLock::new(|| format!("BEGIN; SELECT pg_advisory_xact_lock_shared({PRICE_LOCK})"));
+
+/// The same where the session is lent, in as many round trips: for the ledger, and for jobs.
+static BEGIN_LENT: LazyLock<[String; 2]> =
+    LazyLock::new(|| [limits::LEDGER_STATEMENT_TIMEOUT, limits::JOB_STATEMENT_TIMEOUT].map(begin_lent));
+
+fn begin_lent(statement_timeout: Duration) -> String {
+    let planning = PLANNING.map(|(name, value)| format!("SET LOCAL {name} = {value}; ")).concat();
+    format!("BEGIN; {}; {planning}SELECT pg_advisory_xact_lock_shared({PRICE_LOCK})", preamble(statement_timeout))
+}
 
 /// A connection to either engine.
 pub(crate) enum Connection {
-    Postgres(PgConnection, Backend),
+    Postgres(PgConnection, Session),
     Sqlite(SqliteConnection),
+}
+
+/// Whose session of the server is behind a connection to PostgreSQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Session {
+    /// Ours, for as long as the connection lives.
+    Own(Backend),
+    /// A pooler's, which lends one to every transaction.
+    Lent(Lent),
+}
+
+/// What has to be remembered of sessions that are lent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Lent {
+    /// Whether a transaction is open, and so there is a session.
+    is_open: bool,
+    /// Whether statements may take as long as a job of the background may.
+    is_patient: bool,
 }
 
 /// The server's process behind a connection to PostgreSQL. The number alone would be given to another one some day.
@@ -41,35 +79,59 @@ pub(crate) fn connect_options_sqlite(url: &str) -> Result<SqliteConnectOptions, 
 }
 
 /// How to connect to PostgreSQL, with a deadline of the server's own for everything.
-pub(crate) fn connect_options_postgres(url: &str, application_name: &str) -> Result<PgConnectOptions, sqlx::Error> {
-    let ms = |duration: Duration| format!("{}ms", duration.as_millis());
-    Ok(PgConnectOptions::from_str(url)?
+///
+/// Behind a pooler in transaction mode a session's settings would be somebody else's, and it takes none; nor may a
+/// statement be prepared once and used later. There every transaction begins with a [`preamble`].
+pub(crate) fn connect_options_postgres(
+    config: &StoreConfig,
+    application_name: &str,
+) -> Result<PgConnectOptions, sqlx::Error> {
+    let options = PgConnectOptions::from_str(&config.database_url)?
         .application_name(application_name)
-        .options([
-            ("lock_timeout", ms(limits::LOCK_TIMEOUT)),
-            ("statement_timeout", ms(limits::STATEMENT_TIMEOUT)),
-            ("idle_in_transaction_session_timeout", ms(limits::IDLE_IN_TRANSACTION_TIMEOUT)),
-        ])
-        .disable_statement_logging())
+        .disable_statement_logging();
+    if config.pooler {
+        // pgbouncer takes no setting that it does not know; PostgreSQL has written floats exactly since version 12.
+        return Ok(options.statement_cache_capacity(0).extra_float_digits(None));
+    }
+    Ok(options.options(deadlines(config.statement_timeout)))
+}
+
+/// The deadlines of the server's own, as settings.
+fn deadlines(statement_timeout: Duration) -> [(&'static str, String); 3] {
+    let ms = |duration: Duration| format!("{}ms", duration.as_millis());
+    [
+        ("lock_timeout", ms(limits::LOCK_TIMEOUT)),
+        ("statement_timeout", ms(statement_timeout)),
+        ("idle_in_transaction_session_timeout", ms(limits::IDLE_IN_TRANSACTION_TIMEOUT)),
+    ]
+}
+
+/// What a transaction begins with behind a pooler in transaction mode.
+///
+/// The session that it has got may hold statements that another client prepared, under the names that ours are about to
+/// get (without a cache, sqlx still names them and does not close them). And the deadlines hold for this transaction
+/// alone, since the session will serve others.
+pub(crate) fn preamble(statement_timeout: Duration) -> String {
+    let settings = deadlines(statement_timeout).map(|(name, value)| format!("; SET LOCAL {name} = '{value}'"));
+    format!("DEALLOCATE ALL{}", settings.concat())
 }
 
 impl Connection {
     /// Connects. On PostgreSQL with plans that stay good while tables grow under them (a plan made over an empty
     /// table is kept for as long as the connection lives).
-    pub(crate) async fn open(engine: Engine, url: &str) -> Result<Self, sqlx::Error> {
+    pub(crate) async fn open(engine: Engine, config: &StoreConfig) -> Result<Self, sqlx::Error> {
         match engine {
-            Engine::Sqlite => connect_options_sqlite(url)?.connect().await.map(Self::Sqlite),
+            Engine::Sqlite => connect_options_sqlite(&config.database_url)?.connect().await.map(Self::Sqlite),
             Engine::Postgres => {
-                let options = connect_options_postgres(url, "multicredit ledger")?.options([
-                    ("jit", "off"),
-                    ("max_parallel_workers_per_gather", "0"),
-                    ("enable_seqscan", "off"),
-                    ("statement_timeout", limits::LEDGER_STATEMENT_TIMEOUT_MS),
-                ]);
-                let mut connection = options.connect().await?;
+                let options = connect_options_postgres(config, LEDGER_NAME)?;
+                if config.pooler {
+                    return Ok(Self::Postgres(options.connect().await?, Session::Lent(Lent::default())));
+                }
+                let deadlines = deadlines(limits::LEDGER_STATEMENT_TIMEOUT);
+                let mut connection = options.options(PLANNING).options(deadlines).connect().await?;
                 let backend = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()";
                 let (pid, started_at) = sqlx::query_as(backend).fetch_one(&mut connection).await?;
-                Ok(Self::Postgres(connection, Backend { pid, started_at }))
+                Ok(Self::Postgres(connection, Session::Own(Backend { pid, started_at })))
             }
         }
     }
@@ -77,20 +139,52 @@ impl Connection {
     /// Lets its statements take as long as a job of the background may.
     pub(crate) async fn be_patient(&mut self) -> Result<(), sqlx::Error> {
         match self {
-            Self::Postgres(connection, _) => {
+            Self::Postgres(connection, Session::Own(_)) => {
                 let patience = format!("SET statement_timeout = {}", limits::JOB_STATEMENT_TIMEOUT.as_millis());
                 sqlx::raw_sql(AssertSqlSafe(patience)).execute(connection).await.map(drop)
+            }
+            Self::Postgres(_, Session::Lent(lent)) => {
+                lent.is_patient = true;
+                Ok(())
             }
             Self::Sqlite(_) => Ok(()),
         }
     }
 
-    /// The server's process behind this connection, where there is one.
+    /// The server's process behind this connection, where there is one and it is ours. One that a pooler lent may be
+    /// somebody else's by now. A commit is then only ever sent on locks that are held, so that looking under the same
+    /// locks is enough to know what became of it.
     pub(crate) const fn backend(&self) -> Option<Backend> {
         match self {
-            Self::Postgres(_, backend) => Some(*backend),
-            Self::Sqlite(_) => None,
+            Self::Postgres(_, Session::Own(backend)) => Some(*backend),
+            Self::Postgres(_, Session::Lent(_)) | Self::Sqlite(_) => None,
         }
+    }
+
+    /// Whether every transaction has a session of the server that is not ours, so that a statement needs a transaction
+    /// around it even if it is alone.
+    pub(crate) const fn is_lent(&self) -> bool {
+        matches!(self, Self::Postgres(_, Session::Lent(_)))
+    }
+
+    /// Begins a transaction around a statement that has none, where that is needed; answers whether it did.
+    async fn begin_around(&mut self) -> Result<bool, sqlx::Error> {
+        let is_needed = matches!(self, Self::Postgres(_, Session::Lent(Lent { is_open: false, .. })));
+        if is_needed {
+            self.begin().await?;
+        }
+        Ok(is_needed)
+    }
+
+    /// Ends what [`begin_around`](Self::begin_around) began.
+    async fn end_around<T>(&mut self, is_needed: bool, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+        if is_needed {
+            match &done {
+                Ok(_) => self.commit().await?,
+                Err(_) => self.rollback().await?,
+            }
+        }
+        done
     }
 
     /// Ends what is left of a lost connection on the server, and waits until it is gone: whatever it still had to do is
@@ -114,9 +208,15 @@ impl Connection {
     /// before those of any account, on every path, or two writers and a change of prices could wait in a circle.
     pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
         match self {
-            Self::Postgres(connection, _) => {
-                let begin = AssertSqlSafe(format!("BEGIN; SELECT pg_advisory_xact_lock_shared({PRICE_LOCK})"));
-                sqlx::raw_sql(begin).execute(connection).await.map(drop)
+            Self::Postgres(connection, session) => {
+                let begin = match session {
+                    Session::Own(_) => &*BEGIN,
+                    Session::Lent(lent) => {
+                        lent.is_open = true;
+                        &BEGIN_LENT[usize::from(lent.is_patient)]
+                    }
+                };
+                sqlx::raw_sql(AssertSqlSafe(begin.as_str())).execute(connection).await.map(drop)
             }
             // IMMEDIATE: a transaction that reads first and then writes fails at once if another wrote in between.
             Self::Sqlite(_) => self.run("BEGIN IMMEDIATE").await,
@@ -125,12 +225,20 @@ impl Connection {
 
     /// Commits.
     pub(crate) async fn commit(&mut self) -> Result<(), sqlx::Error> {
-        self.run("COMMIT").await
+        self.finish("COMMIT").await
     }
 
     /// Rolls back.
     pub(crate) async fn rollback(&mut self) -> Result<(), sqlx::Error> {
-        self.run("ROLLBACK").await
+        self.finish("ROLLBACK").await
+    }
+
+    async fn finish(&mut self, sql: &str) -> Result<(), sqlx::Error> {
+        self.run(sql).await?;
+        if let Self::Postgres(_, Session::Lent(lent)) = self {
+            lent.is_open = false;
+        }
+        Ok(())
     }
 
     /// Runs a statement as it stands, outside a transaction if none was begun.
@@ -144,6 +252,12 @@ impl Connection {
 
     /// Runs a statement over `rows` and answers what it returns.
     pub(crate) async fn query(&mut self, statement: &Statement, rows: &Rows) -> Result<Vec<QueryResult>, sqlx::Error> {
+        let is_needed = self.begin_around().await?;
+        let found = self.query_here(statement, rows).await;
+        self.end_around(is_needed, found).await
+    }
+
+    async fn query_here(&mut self, statement: &Statement, rows: &Rows) -> Result<Vec<QueryResult>, sqlx::Error> {
         match self {
             Self::Postgres(connection, _) => {
                 let arguments = rows.bind_postgres().map_err(sqlx::Error::Encode)?;
@@ -162,6 +276,12 @@ impl Connection {
         if rows.is_empty() {
             return Ok(0);
         }
+        let is_needed = self.begin_around().await?;
+        let touched = self.execute_here(statement, rows).await;
+        self.end_around(is_needed, touched).await
+    }
+
+    async fn execute_here(&mut self, statement: &Statement, rows: &Rows) -> Result<u64, sqlx::Error> {
         match self {
             Self::Postgres(connection, _) => {
                 let arguments = rows.bind_postgres().map_err(sqlx::Error::Encode)?;

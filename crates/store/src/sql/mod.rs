@@ -8,16 +8,17 @@
 mod connection;
 mod rows;
 
-pub(crate) use connection::{Backend, Connection, connect_options_postgres, connect_options_sqlite};
+pub(crate) use connection::{Backend, Connection, connect_options_postgres, connect_options_sqlite, preamble};
 pub(crate) use rows::{Cell, Column, Kind, Rows, credit_columns};
 
 use std::sync::Arc;
 
 use multicredit_domain::usage::QUARTER_SECONDS;
-use sea_orm::{DatabaseConnection, DbBackend, EntityTrait, IdenStatic, Iterable, QueryResult};
+use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, IdenStatic, Iterable, QueryResult};
 use sqlx::AssertSqlSafe;
 
 use crate::config::Engine;
+use crate::reader::Reader;
 
 /// A statement over a source of rows, in the dialects of both engines.
 pub(crate) struct Statement {
@@ -90,20 +91,15 @@ impl Statement {
         Self::new(columns, |d| format!("INSERT INTO {table} ({names}) SELECT {names} FROM {}", d.source))
     }
 
-    /// Runs it over `rows` on any connection of a pool, and answers what it returns. For reads.
-    pub(crate) async fn query(
-        &self,
-        database: &DatabaseConnection,
-        rows: &Rows,
-    ) -> Result<Vec<QueryResult>, sqlx::Error> {
+    /// Runs it over `rows` on any connection of a share of the pool, and answers what it returns.
+    pub(crate) async fn query(&self, database: &Reader, rows: &Rows) -> Result<Vec<QueryResult>, sqlx::Error> {
         if database.get_database_backend() == DbBackend::Postgres {
             let arguments = rows.bind_postgres().map_err(sqlx::Error::Encode)?;
-            let query = sqlx::query_with(AssertSqlSafe(self.postgres.clone()), arguments);
-            let found = query.fetch_all(database.get_postgres_connection_pool()).await?;
-            return Ok(found.into_iter().map(Into::into).collect());
+            return database.fetch_postgres(self.postgres.clone(), arguments).await;
         }
+        let _permit = database.permit_of_sqlx().await?;
         let query = sqlx::query(AssertSqlSafe(self.sqlite.clone())).bind(rows.to_json());
-        let found = query.fetch_all(database.get_sqlite_connection_pool()).await?;
+        let found = query.fetch_all(database.pool().get_sqlite_connection_pool()).await?;
         Ok(found.into_iter().map(Into::into).collect())
     }
 

@@ -6,7 +6,7 @@
 //! this very moment, the instant of the last movement says enough.
 
 use multicredit_domain::{OrganizationId, Timestamp};
-use sea_orm::{ConnectionTrait, DbBackend, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait};
+use sea_orm::{ConnectionTrait, DbBackend, SqliteTransactionMode, Statement, TransactionOptions};
 
 use crate::clock::Clock;
 use crate::error::StoreError;
@@ -36,7 +36,7 @@ impl Store {
                 sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
                 ..TransactionOptions::default()
             };
-            let transaction = database.begin_with_options(options).await?;
+            let (_permit, transaction) = database.begin(options).await?;
             let clock = now(&transaction, &clock).await?;
             transaction.rollback().await?;
             Ok::<_, StoreError>(clock)

@@ -7,7 +7,7 @@
 use multicredit_domain::credit::COUNT;
 use multicredit_domain::{OrganizationId, Timestamp};
 use sea_orm::prelude::Uuid;
-use sea_orm::{DbBackend, FromQueryResult, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Statement};
 
 use crate::config::Engine;
 use crate::error::StoreError;

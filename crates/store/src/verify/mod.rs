@@ -8,7 +8,6 @@ mod lots;
 
 use sea_orm::{
     AccessMode, ConnectionTrait, DatabaseTransaction, DbBackend, IsolationLevel, Statement, TransactionOptions,
-    TransactionTrait,
 };
 use serde::Serialize;
 
@@ -61,7 +60,7 @@ impl Store {
             // A deferred transaction of SQLite is a snapshot, and has no levels to choose from.
             crate::Engine::Sqlite => TransactionOptions::default(),
         };
-        let transaction = self.database().begin_with_options(options).await?;
+        let (_permit, transaction) = self.database().begin(options).await?;
         let report = verify(&transaction, self.clock()).await;
         transaction.rollback().await?;
         report
