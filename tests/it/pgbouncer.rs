@@ -148,6 +148,11 @@ fn the_program_serves_through_a_pooler_again_and_again_and_refuses_to_migrate_th
             server.client.get("/health/ready").await.expect(200);
             server.stop().await;
         }
-        process::run(&url, &["verify", "--pooler"]).await.succeeded();
+        // Again and again: what one leaves in a session, the next one finds.
+        for _ in 0..3 {
+            process::run(&url, &["verify", "--pooler"]).await.succeeded();
+            process::run(&url, &["maintain", "--pooler"]).await.succeeded();
+            process::run(&url, &["report", "--pooler"]).await.succeeded();
+        }
     });
 }

@@ -62,10 +62,15 @@ impl Reader {
         options: TransactionOptions,
     ) -> Result<(OwnedSemaphorePermit, DatabaseTransaction), DbErr> {
         let permit = self.permit().await?;
-        let transaction = self.pool.begin_with_options(options).await?;
-        if let Some(preamble) = &self.preamble {
-            transaction.execute_unprepared(preamble).await?;
-        }
+        let Some(preamble) = &self.preamble else {
+            return Ok((permit, self.pool.begin_with_options(options).await?));
+        };
+        // sea-orm would prepare the statements that set these, before the session is ours. They must come first.
+        let level = options.isolation_level.map(|level| format!("SET TRANSACTION ISOLATION LEVEL {level}; "));
+        let mode = options.access_mode.map(|mode| format!("SET TRANSACTION {mode}; "));
+        let sql = [level.as_deref().unwrap_or_default(), mode.as_deref().unwrap_or_default(), &**preamble].concat();
+        let transaction = self.pool.begin().await?;
+        transaction.execute_unprepared(&sql).await?;
         Ok((permit, transaction))
     }
 
