@@ -1,6 +1,7 @@
 //! Holds, and what else happens by itself, under contention: nothing twice, nothing by halves, whoever is first.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::{join, join_all, join3};
@@ -108,11 +109,11 @@ both_engines!(a_hold_is_captured_or_expires_and_never_both, async |db| {
         clock.set(now);
         let placed = store.place_hold(id, hold("ai_image", 2, 1), None).await.unwrap().value.hold;
         clock.set(placed.expires_at - TimeDelta::microseconds(1));
-        // Time is up while the capture is on its way. Who is first is left to chance, and the order of asking changes.
+        // Time is up while the capture is on its way, sooner or later, since machines are fast and slow. Who is first is
+        // left to chance, and the order of asking changes.
+        let delay = Duration::from_micros(150 * u64::try_from(round % 8).unwrap().pow(2));
         let time_is_up = async || {
-            if round % 2 == 0 {
-                tokio::task::yield_now().await;
-            }
+            tokio::time::sleep(delay).await;
             clock.set(placed.expires_at);
         };
         let capture = store.capture_hold(id, placed.id, None, None);
