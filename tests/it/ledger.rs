@@ -6,7 +6,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use multicredit_domain::consume::Outcome;
 use multicredit_domain::{CreditType, NewGrant, OrganizationStatus, Refusal};
-use multicredit_store::{ConsumeItem, ConsumptionFilter, OrganizationUpdate, PageRequest, Store, StoreError};
+use multicredit_store::{
+    ConsumeItem, ConsumptionFilter, OrganizationUpdate, PageRequest, Store, StoreConfig, StoreError,
+};
 use tests::both_engines;
 use tests::fixtures::{ai, amount, credits, key, organization, purchase, request, store};
 
@@ -244,8 +246,8 @@ both_engines!(the_statement_pages_through_every_movement_once, async |db| {
     assert_eq!(sequences, (1..=25).rev().collect::<Vec<_>>());
 });
 
-both_engines!(the_items_of_a_batch_call_are_decided_in_their_order, async |db| {
-    let store = store(&db).await;
+both_engines!(the_items_of_a_batch_call_are_decided_in_their_order_however_many_writers_there_are, async |db| {
+    let store = Store::open(StoreConfig { writers: 3, ..StoreConfig::new(db.url()) }).await.unwrap();
     for round in 0..20 {
         let id = organization(&store, &format!("ordered-{round}"), ai(30)).await;
         let item = |_| ConsumeItem { organization_id: id, request: request("ai_chat", 1), key: None };

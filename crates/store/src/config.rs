@@ -55,9 +55,9 @@ impl StoreConfig {
     /// A read that has waited this long is better refused than answered.
     pub const DEFAULT_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// Two writers: while the database works on the batch of one, requests for the other are read and answers of its last
-    /// batch written. More make smaller batches and wait for each other at the rows of a busy organization.
-    pub const DEFAULT_WRITERS: usize = 2;
+    /// One writer was as fast as two over many organizations, and faster on one organization and for a lone client
+    /// (`docs/PERFORMANCE.md`): two make smaller batches and wait for each other at the rows of a busy organization.
+    pub const DEFAULT_WRITERS: usize = 1;
 
     /// A report may take longer than a batch; nothing that a request asks may take this long.
     pub const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);

@@ -1,7 +1,7 @@
 //! A writer: one task, one connection, one transaction a batch.
 //!
-//! Several may share the queue. Whoever is free takes what waits, so that the database works on one batch while the
-//! process reads requests for the next and writes the answers of the last. They are to each other what replicas are.
+//! Several may share the queue; by default there is one, which was fastest. Whoever is free takes what waits. They are to
+//! each other what replicas are.
 //!
 //! What can go wrong, and what becomes of it:
 //!
