@@ -107,8 +107,8 @@ impl Writer {
         let call = tokio::time::timeout(self.attempt_deadline(), self.call(&demand)).await;
         match call.unwrap_or_else(|_| Err(timed_out().into())) {
             Ok(spent) => {
-                for consumption in spent {
-                    answer(&mut verdicts, &demand, consumption);
+                for (index, consumption) in spent {
+                    verdicts[index] = Some(Ok(done(consumption)));
                 }
             }
             Err(AttemptError::Database(error)) if Fault::of(&error) == Fault::Connection => {
@@ -129,22 +129,15 @@ impl Writer {
         verdicts
     }
 
-    /// The call. Answers the consumptions that were spent.
-    async fn call(&mut self, demand: &Demand<'_>) -> Result<Vec<Consumption>, AttemptError> {
+    /// The call. Answers the consumptions that were spent, each with the place of its task.
+    async fn call(&mut self, demand: &Demand<'_>) -> Result<Vec<(usize, Consumption)>, AttemptError> {
         let clock = self.clock().manual_instant();
+        let arguments = arguments(demand, clock).map_err(sqlx::Error::Encode)?;
         let connection = self.connection().await?;
         // In a session that is lent the call is no transaction of its own, and its commit is sent apart from it.
-        let is_lent = connection.is_lent();
-        if is_lent {
-            connection.begin().await?;
-        }
-        let rows = call(connection, arguments(demand, clock).map_err(sqlx::Error::Encode)?).await;
-        match &rows {
-            Ok(_) if is_lent => connection.commit().await?,
-            Err(error) if is_lent && Fault::of(error) != Fault::Connection => connection.rollback().await?,
-            _ => {}
-        }
-        let rows = rows?;
+        let is_needed = connection.begin_around().await?;
+        let rows = call(connection, arguments).await;
+        let rows = connection.end_around(is_needed, rows).await?;
         let mut spent = Vec::new();
         for row in rows {
             consumptions(&row.into(), demand, &mut spent)?;
@@ -244,16 +237,24 @@ fn leave_unknown(demand: &Demand<'_>, verdicts: &mut [Option<Verdict>]) {
     }
 }
 
+/// Answers the item that a consumption which was looked for is about.
 fn answer(verdicts: &mut [Option<Verdict>], demand: &Demand<'_>, consumption: Consumption) {
     let items = demand.get(&consumption.organization_id).map_or(&[][..], Vec::as_slice);
     if let Some(item) = items.iter().find(|item| item.id == consumption.id.uuid()) {
-        let reply = Reply::Consumption(Box::new(consumption));
-        verdicts[item.index] = Some(Ok(Answer { value: reply, replayed: false }));
+        verdicts[item.index] = Some(Ok(done(consumption)));
     }
 }
 
-/// The consumptions of the organization that a row of the answer is about.
-fn consumptions(row: &QueryResult, demand: &Demand<'_>, spent: &mut Vec<Consumption>) -> Result<(), AttemptError> {
+fn done(consumption: Consumption) -> Answer<Reply> {
+    Answer { value: Reply::Consumption(Box::new(consumption)), replayed: false }
+}
+
+/// The consumptions of the organization that a row of the answer is about, each with the place of its task.
+fn consumptions(
+    row: &QueryResult,
+    demand: &Demand<'_>,
+    spent: &mut Vec<(usize, Consumption)>,
+) -> Result<(), AttemptError> {
     let organization_id = OrganizationId::new(row.try_get("", "organization_id")?);
     let created_at: DateTime<Utc> = row.try_get("", "created_at")?;
     let last_sequence: i64 = row.try_get("", "sequence")?;
@@ -269,7 +270,7 @@ fn consumptions(row: &QueryResult, demand: &Demand<'_>, spent: &mut Vec<Consumpt
     let first_sequence = last_sequence - i64::try_from(items.len()).unwrap_or(i64::MAX);
     for (sequence, item) in (first_sequence + 1..).zip(items) {
         let available = before.checked_sub(item.so_far).ok_or_else(out_of_range)?;
-        spent.push(Consumption {
+        let consumption = Consumption {
             id: ConsumptionId::new(item.id),
             organization_id,
             request: item.request.clone(),
@@ -278,7 +279,8 @@ fn consumptions(row: &QueryResult, demand: &Demand<'_>, spent: &mut Vec<Consumpt
             price_version: Some(item.version),
             outcome: Outcome::Spent { sequence, available },
             created_at,
-        });
+        };
+        spent.push((item.index, consumption));
     }
     Ok(())
 }

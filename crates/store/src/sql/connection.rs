@@ -16,6 +16,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Sq
 
 use super::{Rows, Statement};
 use crate::config::{Engine, StoreConfig};
+use crate::error::Fault;
 use crate::ledger::{PRICE_LOCK, limits};
 
 /// What the ledger's connection is called in `pg_stat_activity`.
@@ -161,14 +162,9 @@ impl Connection {
         }
     }
 
-    /// Whether every transaction has a session of the server that is not ours, so that a statement needs a transaction
-    /// around it even if it is alone.
-    pub(crate) const fn is_lent(&self) -> bool {
-        matches!(self, Self::Postgres(_, Session::Lent(_)))
-    }
-
-    /// Begins a transaction around a statement that has none, where that is needed; answers whether it did.
-    async fn begin_around(&mut self) -> Result<bool, sqlx::Error> {
+    /// Begins a transaction around a statement that has none, where that is needed; answers whether it did. It is where
+    /// every transaction has a session of the server that is not ours.
+    pub(crate) async fn begin_around(&mut self) -> Result<bool, sqlx::Error> {
         let is_needed = matches!(self, Self::Postgres(_, Session::Lent(Lent { is_open: false, .. })));
         if is_needed {
             self.begin().await?;
@@ -176,13 +172,16 @@ impl Connection {
         Ok(is_needed)
     }
 
-    /// Ends what [`begin_around`](Self::begin_around) began.
-    async fn end_around<T>(&mut self, is_needed: bool, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
-        if is_needed {
-            match &done {
-                Ok(_) => self.commit().await?,
-                Err(_) => self.rollback().await?,
-            }
+    /// Ends what [`begin_around`](Self::begin_around) began. On a connection that is lost there is nothing to roll back.
+    pub(crate) async fn end_around<T>(
+        &mut self,
+        is_needed: bool,
+        done: Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        match &done {
+            Ok(_) if is_needed => self.commit().await?,
+            Err(error) if is_needed && Fault::of(error) != Fault::Connection => self.rollback().await?,
+            _ => {}
         }
         done
     }
