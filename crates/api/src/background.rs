@@ -96,7 +96,7 @@ async fn do_due_jobs(store: &Store, schedule: &Schedule) -> Result<(), StoreErro
 
 /// A task that does the same again and again. Where it is dropped instead of stopped, it ends by itself.
 #[derive(Debug)]
-struct Repeating {
+pub(crate) struct Repeating {
     what: &'static str,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -109,8 +109,25 @@ impl Repeating {
         W: Future<Output = Result<T, StoreError>> + Send + 'static,
         T: Debug + Send + 'static,
     {
+        Self::start_after(Duration::ZERO, what, pause, work)
+    }
+
+    /// The same, for the first time after a while.
+    pub(crate) fn start_after<W, T>(
+        first_pause: Duration,
+        what: &'static str,
+        pause: Duration,
+        work: impl Fn() -> W + Send + 'static,
+    ) -> Self
+    where
+        W: Future<Output = Result<T, StoreError>> + Send + 'static,
+        T: Debug + Send + 'static,
+    {
         let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
+            if !first_pause.is_zero() && timeout(first_pause, &mut stopped).await.is_ok() {
+                return;
+            }
             loop {
                 // A task of its own, so that a panic ends this time and no other.
                 match tokio::spawn(work()).await {
@@ -127,7 +144,8 @@ impl Repeating {
         Self { what, stop, task }
     }
 
-    async fn stop(self) {
+    /// Begins nothing further, and waits a little for what may be under way.
+    pub(crate) async fn stop(self) {
         drop(self.stop);
         if timeout(STOP_PATIENCE, self.task).await.is_err() {
             tracing::warn!("{} was still under way when the server stopped", self.what);

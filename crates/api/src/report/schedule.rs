@@ -9,10 +9,8 @@ use multicredit_domain::Timestamp;
 use multicredit_store::performance::Thresholds;
 use multicredit_store::stats::JobOutcome;
 use multicredit_store::{Store, StoreError};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
+use crate::background::Repeating;
 use crate::config::ReportSchedule;
 
 /// How long a server waits before its first look: it has better things to do when it starts.
@@ -20,9 +18,6 @@ const FIRST_PAUSE: Duration = Duration::from_mins(1);
 
 /// How long it waits between two looks.
 const PAUSE: Duration = Duration::from_hours(1);
-
-/// How long stopping waits for a report that is being made.
-const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What runs are counted as.
 const JOB: &str = "performance_report";
@@ -52,38 +47,30 @@ pub async fn save_if_due(store: &Store, schedule: ReportSchedule, thresholds: &T
     Ok(saved)
 }
 
-/// The task that looks. Where it is dropped instead of stopped, it ends by itself.
+/// What looks.
 #[derive(Debug)]
-pub struct ReportKeeper {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
+pub struct ReportKeeper(Option<Repeating>);
 
 impl ReportKeeper {
-    /// Begins to look, after a while.
+    /// Begins to look, after a while; not at all without a schedule.
     pub fn start(store: Store, schedule: ReportSchedule, thresholds: Thresholds) -> Self {
-        let (stop, mut stopped) = oneshot::channel();
-        let task = tokio::spawn(async move {
-            let mut pause = FIRST_PAUSE;
-            // Anything but the end of the pause is the end.
-            while schedule != ReportSchedule::Off && timeout(pause, &mut stopped).await.is_err() {
-                pause = PAUSE;
+        let work = move || {
+            let store = store.clone();
+            async move {
                 let started = Instant::now();
                 let saved = save_if_due(&store, schedule, &thresholds).await;
                 store.stats().jobs.ran(JOB, JobOutcome::of(&saved), started.elapsed());
-                if let Err(error) = saved {
-                    tracing::warn!(%error, "no performance report was saved");
-                }
+                saved
             }
-        });
-        Self { stop, task }
+        };
+        let is_on = schedule != ReportSchedule::Off;
+        Self(is_on.then(|| Repeating::start_after(FIRST_PAUSE, "saving a performance report", PAUSE, work)))
     }
 
     /// Looks no further, and waits a little for a report that may be under way.
     pub async fn stop(self) {
-        drop(self.stop);
-        if timeout(STOP_PATIENCE, self.task).await.is_err() {
-            tracing::warn!("a performance report was still being made when the server stopped");
+        if let Some(looking) = self.0 {
+            looking.stop().await;
         }
     }
 }
