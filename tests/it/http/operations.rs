@@ -30,7 +30,8 @@ async fn busy(app: &TestApp) -> Exposition {
     connection.close().await.unwrap();
     let stats = app.store.stats();
     stats.jobs.ran("sweep", multicredit_store::stats::JobOutcome::Success, std::time::Duration::from_millis(1));
-    for _ in 0..50 {
+    // The page shows what it has read of the tables for 5 seconds: a look that came too early must not be the only one.
+    for _ in 0..150 {
         let page = scrape(&app.stranger()).await;
         let is_complete = app.store.engine() == multicredit_store::Engine::Sqlite
             || page.value("multicredit_table_index_scan_ratio", &[]).is_some();
