@@ -538,7 +538,7 @@ pub struct ScheduleArgs {
     #[arg(
         long,
         env = "MULTICREDIT_ROLL_UP_SECONDS",
-        default_value_t = 15,
+        default_value_t = 60,
         value_name = "SECONDS",
         value_parser = value_parser!(u64).range(1..)
     )]
