@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test what fails to unwrap is the finding")]
 
+mod caches;
 mod cli;
 mod credit_types;
 mod express;

@@ -40,7 +40,7 @@ pub struct TestApp {
     pub admin: Client,
     /// The store that the application works on.
     pub store: Store,
-    clock: Clock,
+    config: StoreConfig,
     server: Server,
     // Last: it is dropped after everything that uses it.
     db: TestDb,
@@ -119,16 +119,15 @@ impl TestApp {
     ///
     /// If it cannot be served.
     pub async fn configured(db: TestDb, config: StoreConfig) -> Self {
-        let clock = config.clock.clone();
-        let store = Store::open(config).await.expect("the database opens");
+        let store = Store::open(config.clone()).await.expect("the database opens");
         store.create_api_key(new_key(ADMIN_KEY)).await.expect("the admin key is registered");
         let (server, admin) = Server::start(&store).await;
-        Self { admin, store, clock, server, db }
+        Self { admin, store, config, server, db }
     }
 
-    /// Another application on the same database, with the same clock.
+    /// Another application on the same database, reached in the same way, with the same clock.
     pub async fn replica(&self) -> Replica {
-        let store = open(&self.db, &self.clock).await;
+        let store = Store::open(self.config.clone()).await.expect("the database opens");
         let (server, admin) = Server::start(&store).await;
         Replica { admin, store, server }
     }
@@ -249,11 +248,6 @@ impl Server {
         self.task.await.expect("the server did not panic").expect("the server ended without an error");
         assert!(asked_at.elapsed() < DRAIN, "the server had to cut off a connection that had nothing to do");
     }
-}
-
-async fn open(db: &TestDb, clock: &Clock) -> Store {
-    let config = StoreConfig { clock: clock.clone(), ..StoreConfig::new(db.url()) };
-    Store::open(config).await.expect("the database opens")
 }
 
 fn new_key(secret: &str) -> NewApiKey {

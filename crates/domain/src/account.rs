@@ -24,7 +24,7 @@ pub struct Balance {
 }
 
 /// The one row of an organization that every movement locks and changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Whose it is.
     pub organization_id: OrganizationId,

@@ -3,6 +3,8 @@
 //! A price never changes: a new price is a new version with an instant from which it is in force. So what was charged
 //! can be explained for as long as the row that names the version exists.
 
+use serde::{Deserialize, Serialize};
+
 use crate::amount::{MAX, Quantity};
 use crate::clock::Timestamp;
 use crate::credit::Credits;
@@ -10,7 +12,7 @@ use crate::error::Refusal;
 use crate::text::ActionType;
 
 /// One immutable version of an action's price.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Price {
     /// The version, from 1.
     pub version: i32,

@@ -105,7 +105,7 @@ pub struct PlanTerms {
 }
 
 /// A plan as it is shown: its latest version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// What the latest version gives.
     pub terms: PlanTerms,

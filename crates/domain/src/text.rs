@@ -29,6 +29,12 @@ macro_rules! texts {
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl $name {
             /// The most characters it may have.
             pub const MAX_CHARS: usize = $max;

@@ -45,6 +45,8 @@ pub struct StoreConfig {
     pub express: bool,
     /// How many writers move credits at once on PostgreSQL, each with a connection of its own. SQLite takes one writer.
     pub writers: usize,
+    /// Where the second level of the caches is, `redis://...` or `rediss://...`, if there is one.
+    pub redis_url: Option<String>,
     /// What time it is. Leave the default, the database's clock, everywhere but in tests.
     pub clock: Clock,
 }
@@ -72,6 +74,7 @@ impl StoreConfig {
             pooler: false,
             express: true,
             writers: Self::DEFAULT_WRITERS,
+            redis_url: None,
             clock: Clock::default(),
         }
     }
@@ -79,7 +82,7 @@ impl StoreConfig {
 
 impl std::fmt::Debug for StoreConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The URL may hold a password.
+        // The URLs may hold passwords.
         f.debug_struct("StoreConfig").field("max_connections", &self.max_connections).finish_non_exhaustive()
     }
 }

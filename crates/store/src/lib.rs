@@ -4,6 +4,7 @@
 //! and no third: reads and catalogue writes in [`repo`] through a pool, and movements of credits through the queue of
 //! the [`ledger`], whose writer alone changes balances. `docs/ARCHITECTURE.md` walks one consumption through it.
 
+mod cache;
 pub mod clock;
 pub mod config;
 pub mod entity;

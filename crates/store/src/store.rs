@@ -1,6 +1,6 @@
 //! The one public type of the database side.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use multicredit_domain::{Consume, Consumption, IdempotencyKey, OrganizationId, Timestamp};
@@ -8,6 +8,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBacken
 use sqlx::pool::PoolOptions;
 use sqlx::{PgPool, SqlitePool};
 
+use crate::cache::{Caches, Hearing};
 use crate::clock::Clock;
 use crate::config::{Engine, StoreConfig};
 use crate::error::{Fault, StoreError};
@@ -36,6 +37,8 @@ struct Inner {
     reserved: Reader,
     pool_max: u32,
     ledger: Ledger,
+    caches: Arc<Caches>,
+    hearing: Mutex<Hearing>,
     config: StoreConfig,
     clock: Clock,
     stats: Arc<Stats>,
@@ -52,13 +55,16 @@ impl Store {
             Engine::Postgres => open_postgres(&config).await?,
         };
         let stats = Arc::new(Stats::default());
+        let (caches, hearing) = Caches::start(engine, &config, &pool, &stats)?;
         let share = |share| Reader::new(pool.clone(), share, &config, Arc::clone(&stats));
         let inner = Inner {
             engine,
             reads: share(PoolShare::Reads),
             reserved: share(PoolShare::Reserved),
             pool_max: pool_max(&config),
-            ledger: Ledger::start(engine, &config, Arc::clone(&stats)),
+            ledger: Ledger::start(engine, &config, &caches, &stats),
+            caches,
+            hearing: Mutex::new(hearing),
             clock: config.clock.clone(),
             config,
             pool,
@@ -107,6 +113,11 @@ impl Store {
         reader::gauges(self.pool(), self.inner.pool_max)
     }
 
+    /// Whether whatever changes is told to the caches of this process. While it is not, they keep nothing.
+    pub fn caches_are_informed(&self) -> bool {
+        self.inner.caches.hears()
+    }
+
     /// How many requests wait for the ledger's writer.
     pub fn queued_requests(&self) -> usize {
         self.queue().queued()
@@ -114,6 +125,10 @@ impl Store {
 
     pub(crate) fn gauge_cache(&self) -> &GaugeCache {
         &self.inner.gauges
+    }
+
+    pub(crate) fn caches(&self) -> &Caches {
+        &self.inner.caches
     }
 
     pub(crate) fn queue(&self) -> &Ledger {
@@ -144,6 +159,7 @@ impl Store {
     /// Takes no new movements, lets what waits finish, and closes every connection.
     pub async fn close(&self) {
         self.queue().close().await;
+        drop(std::mem::take(&mut *self.inner.hearing.lock().unwrap_or_else(PoisonError::into_inner)));
         if let Err(error) = self.pool().clone().close().await {
             tracing::warn!(%error, "the database did not close cleanly");
         }

@@ -6,7 +6,7 @@ use tests::both_engines;
 use tests::exposition::Exposition;
 
 /// The page as that caller sees it.
-pub async fn scrape(client: &Client) -> Exposition {
+pub(crate) async fn scrape(client: &Client) -> Exposition {
     let answer = client.get("/metrics").await;
     assert_eq!(answer.status, 200, "{answer}");
     assert_eq!(answer.header("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));

@@ -20,7 +20,7 @@ mod holds;
 mod idempotency;
 mod ledger;
 mod members;
-mod metrics;
+pub(crate) mod metrics;
 mod operations;
 mod organizations;
 mod plans;

@@ -461,6 +461,11 @@ pub struct DatabaseArgs {
     /// Where the credits are: `sqlite://PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, default_value = DEFAULT_DATABASE_URL, value_name = "URL")]
     pub database_url: Secret,
+    /// Where the second level of the caches is: `redis://HOST` or `rediss://HOST`; without it, caches are in memory alone
+    ///
+    /// All servers of a database should name the same one. It decides nothing: without it balances are read anew each time.
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub redis_url: Option<Secret>,
     /// Bring the schema up to date first; on SQLite that happens anyway
     #[arg(long, env = "MULTICREDIT_MIGRATE", value_parser = BoolishValueParser::new())]
     pub migrate: bool,
@@ -525,6 +530,7 @@ impl DatabaseArgs {
             writers: self.writers,
             statement_timeout: Duration::from_millis(self.statement_timeout_ms),
             pooler: self.pooler,
+            redis_url: self.redis_url.as_ref().map(|url| url.expose().to_owned()),
             ..StoreConfig::new(self.database_url.expose())
         }
     }

@@ -67,7 +67,7 @@ async fn render(state: &State) -> String {
     write_tables(&mut page, state).await;
     write_thresholds(&mut page, &state.settings.thresholds);
     write_jobs(&mut page, stats);
-    write_caches(&mut page, stats);
+    write_caches(&mut page, state);
     process::write(&mut page);
     page.into_text()
 }
@@ -245,10 +245,36 @@ fn write_jobs(page: &mut Page, stats: &Stats) {
     }
 }
 
-fn write_caches(page: &mut Page, stats: &Stats) {
-    page.family("multicredit_cache_requests_total", Kind::Counter, "Look-ups in caches of this process.");
-    for (name, cache) in stats.caches.all() {
+fn write_caches(page: &mut Page, state: &State) {
+    let help = "1 while others tell of their changes; at 0 nothing of the database's is cached.";
+    page.single("multicredit_caches_informed", Kind::Gauge, help, u8::from(state.store.caches_are_informed()));
+    let caches = state.store.stats().caches.all();
+    page.family("multicredit_cache_requests_total", Kind::Counter, "Look-ups in caches.");
+    for (name, cache) in &caches {
         page.sample(&[("cache", name), ("result", "hit")], cache.hits.get());
         page.sample(&[("cache", name), ("result", "miss")], cache.misses.get());
+    }
+    page.family("multicredit_cache_redis_hits_total", Kind::Counter, "Look-ups that Redis answered; hits too.");
+    for (name, cache) in &caches {
+        page.sample(&[("cache", name)], cache.redis_hits.get());
+    }
+    page.family("multicredit_cache_hit_ratio", Kind::Gauge, "The share of look-ups that were hits, since the start.");
+    for (name, cache) in &caches {
+        if let Some(ratio) = cache.hit_ratio() {
+            page.sample(&[("cache", name)], ratio);
+        }
+    }
+    let help = "What the hits have saved, taking each for an average look into the database.";
+    page.family("multicredit_cache_saved_seconds_total", Kind::Counter, help);
+    for (name, cache) in &caches {
+        page.sample(&[("cache", name)], cache.saved_seconds());
+    }
+    page.family("multicredit_cache_age_seconds", Kind::Histogram, "How old the hits were.");
+    for (name, cache) in &caches {
+        page.histogram(&[("cache", name)], Unit::Microseconds, &cache.age.snapshot());
+    }
+    page.family("multicredit_cache_load_duration_seconds", Kind::Histogram, "How long misses took in the database.");
+    for (name, cache) in &caches {
+        page.histogram(&[("cache", name)], Unit::Microseconds, &cache.load.snapshot());
     }
 }

@@ -113,14 +113,13 @@ impl Api {
         organization_id: Path<Tenant>,
         /// The instant whose balance is wanted; not in the future. Left out, it is now.
         at: Query<Timestamp>,
-        /// Goes past every cache. Balances are read from the database in any case at present.
-        #[oai(name = "fresh")]
-        _fresh: Query<Flag>,
+        /// Goes past every cache: what others have spent by SQL of their own shows at once.
+        fresh: Query<Flag>,
     ) -> Result<Json<Balance>, Failure<failures::Reading>> {
         let id = auth.organization(organization_id.0)?;
         let view = match at.0 {
             Some(at) => auth.store().balance_at(id, at).await?,
-            None => auth.store().balance(id).await?,
+            None => auth.store().shown_balance(id, fresh.0.is_some_and(|Flag(fresh)| fresh)).await?,
         };
         Ok(Json(view.into()))
     }

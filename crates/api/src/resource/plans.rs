@@ -149,7 +149,7 @@ impl Api {
         /// What the plan is called.
         code: Path<PlanCode>,
     ) -> Result<Json<Plan>, Failure<failures::Reading>> {
-        Ok(Json(auth.store().plan(&code.0).await?.into()))
+        Ok(Json(auth.store().shown_plan(&code.0).await?.into()))
     }
 }
 

@@ -12,7 +12,7 @@ use std::hash::Hash;
 use multicredit_domain::consume::Outcome;
 use multicredit_domain::{
     Account, ActionType, Book, Consumption, Draw, Grant, GrantId, Hold, HoldId, KeyBinding, Lot, Movement,
-    OrganizationId, OrganizationStatus, Pages, Price, Refund, Refusal, Subscription, Timestamp,
+    OrganizationId, OrganizationStatus, Pages, Price, Refund, Refusal, Spending, Subscription, Timestamp,
 };
 use uuid::Uuid;
 
@@ -63,6 +63,26 @@ pub(crate) struct Effects {
     pub(crate) subscriptions: Vec<(OrganizationId, Option<Subscription>, Timestamp)>,
     pub(crate) movements: Vec<(OrganizationId, Movement)>,
     pub(crate) keys: Vec<NewKey>,
+}
+
+impl Effects {
+    /// What was spent of that account, if nothing else has happened to it.
+    pub(crate) fn spending(&self, account: &Account) -> Option<Spending> {
+        let organization_id = account.organization_id;
+        let has_moved = self.movements.iter().any(|(owner, _)| *owner == organization_id)
+            || self.changed_lots.iter().any(|(owner, _)| *owner == organization_id);
+        let mine = self.consumptions.iter().filter(|it| it.organization_id == organization_id);
+        let spent = mine.filter(|it| matches!(it.outcome, Outcome::Spent { .. })).collect::<Vec<_>>();
+        if has_moved || spent.iter().any(|it| it.hold_id.is_some()) {
+            return None;
+        }
+        Some(Spending {
+            count: i64::try_from(spent.len()).ok()?,
+            sequence: account.sequence,
+            available: account.available,
+            at: account.last_movement_at,
+        })
+    }
 }
 
 /// A key to bind.

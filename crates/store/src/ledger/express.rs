@@ -20,7 +20,7 @@ use multicredit_domain::action::price_at;
 use multicredit_domain::consume::Outcome;
 use multicredit_domain::{
     ActionType, Amount, Consume, Consumption, ConsumptionId, CreditType, Credits, KeyBinding, OrganizationId, Price,
-    Quantity, Timestamp,
+    Quantity, Spending, Timestamp,
 };
 use sea_orm::{FromQueryResult, QueryResult};
 use sqlx::AssertSqlSafe;
@@ -107,6 +107,11 @@ impl Writer {
         let call = tokio::time::timeout(self.attempt_deadline(), self.call(&demand)).await;
         match call.unwrap_or_else(|_| Err(timed_out().into())) {
             Ok(spent) => {
+                if self.caches().keep_balances() {
+                    for (organization_id, spending) in spendings(&spent) {
+                        self.caches().spent(organization_id, spending).await;
+                    }
+                }
                 for (index, consumption) in spent {
                     verdicts[index] = Some(Ok(done(consumption)));
                 }
@@ -115,6 +120,7 @@ impl Writer {
                 self.lose_connection();
                 tracing::warn!(%error, "the connection was lost under the express path; looking for what became of it");
                 self.resolve(&demand, &mut verdicts).await;
+                self.forget_all(&demand).await;
             }
             // The call is one transaction: what failed in the database did not happen. The portable path finds out more.
             Err(AttemptError::Database(error)) => {
@@ -124,6 +130,7 @@ impl Writer {
             Err(AttemptError::Store(error)) => {
                 tracing::error!(%error, "what the express path answered cannot be read");
                 leave_unknown(&demand, &mut verdicts);
+                self.forget_all(&demand).await;
             }
         }
         verdicts
@@ -143,6 +150,12 @@ impl Writer {
             consumptions(&row.into(), demand, &mut spent)?;
         }
         Ok(spent)
+    }
+
+    async fn forget_all(&self, demand: &Demand<'_>) {
+        for organization_id in demand.keys() {
+            self.caches().forget(*organization_id).await;
+        }
     }
 
     /// Finds out what became of a call whose answer never came.
@@ -247,6 +260,16 @@ fn answer(verdicts: &mut [Option<Verdict>], demand: &Demand<'_>, consumption: Co
 
 fn done(consumption: Consumption) -> Answer<Reply> {
     Answer { value: Reply::Consumption(Box::new(consumption)), replayed: false }
+}
+
+/// What each organization has spent. The consumptions of one stand together, in their order.
+fn spendings(spent: &[(usize, Consumption)]) -> impl Iterator<Item = (OrganizationId, Spending)> {
+    spent.chunk_by(|(_, one), (_, next)| one.organization_id == next.organization_id).filter_map(|together| {
+        let (_, last) = together.last()?;
+        let Outcome::Spent { sequence, available } = last.outcome else { return None };
+        let count = i64::try_from(together.len()).ok()?;
+        Some((last.organization_id, Spending { count, sequence, available, at: last.created_at }))
+    })
 }
 
 /// The consumptions of the organization that a row of the answer is about, each with the place of its task.

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::decide::Verdict;
 use super::writer::Writer;
 use super::{Answer, ConsumeItem, Job, Reply, Request, Task, limits};
+use crate::cache::Caches;
 use crate::clock;
 use crate::config::{Engine, StoreConfig};
 use crate::error::StoreError;
@@ -33,7 +34,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Starts the writers. Each connects when it takes its first batch.
-    pub(crate) fn start(engine: Engine, config: &StoreConfig, stats: Arc<Stats>) -> Self {
+    pub(crate) fn start(engine: Engine, config: &StoreConfig, caches: &Arc<Caches>, stats: &Arc<Stats>) -> Self {
         let (sender, receiver) = mpsc::channel(limits::QUEUE_MAX);
         let waiting = Arc::new(Waiting::default());
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
@@ -42,11 +43,12 @@ impl Ledger {
             Engine::Sqlite => 1,
         };
         let start = |_| {
-            let writer = Writer::new(engine, config.clone(), Arc::clone(&waiting), Arc::clone(&stats));
+            let (caches, stats) = (Arc::clone(caches), Arc::clone(stats));
+            let writer = Writer::new(engine, config.clone(), Arc::clone(&waiting), caches, stats);
             tokio::spawn(writer.run(Arc::clone(&receiver)))
         };
         let writers = (0..count).map(start).collect();
-        Self { sender: RwLock::new(Some(sender)), waiting, stats, writers: Mutex::new(writers) }
+        Self { sender: RwLock::new(Some(sender)), waiting, stats: Arc::clone(stats), writers: Mutex::new(writers) }
     }
 
     /// How many requests wait for a writer to take them.

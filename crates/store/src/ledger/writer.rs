@@ -28,6 +28,7 @@ use super::decide::{Effects, Verdict, decide};
 use super::express::PriceBoard;
 use super::queue::Waiting;
 use super::{Job, Task, limits, read, write};
+use crate::cache::Caches;
 use crate::clock::{self, Clock};
 use crate::config::{Engine, StoreConfig};
 use crate::error::{AttemptError, Fault, StoreError};
@@ -39,6 +40,7 @@ pub(crate) struct Writer {
     engine: Engine,
     config: StoreConfig,
     waiting: Arc<Waiting>,
+    caches: Arc<Caches>,
     stats: Arc<Stats>,
     connection: Option<Connection>,
     /// The server's side of a connection that was lost, to be ended before anything is looked for or done again.
@@ -93,10 +95,16 @@ static FIND_MOVEMENT: LazyLock<Statement> = LazyLock::new(|| {
 });
 
 impl Writer {
-    pub(super) fn new(engine: Engine, config: StoreConfig, waiting: Arc<Waiting>, stats: Arc<Stats>) -> Self {
+    pub(super) fn new(
+        engine: Engine,
+        config: StoreConfig,
+        waiting: Arc<Waiting>,
+        caches: Arc<Caches>,
+        stats: Arc<Stats>,
+    ) -> Self {
         let takes_express = config.express && engine == Engine::Postgres;
         let express = takes_express.then(PriceBoard::default);
-        Self { engine, config, waiting, stats, connection: None, lost: None, express }
+        Self { engine, config, waiting, caches, stats, connection: None, lost: None, express }
     }
 
     /// Works until the queue is closed and empty.
@@ -221,6 +229,7 @@ impl Writer {
             && Fault::of(error) == Fault::Connection
         {
             self.lose_connection();
+            self.forget(tasks).await;
             return Err(Failure::InDoubt { error: error.to_string(), marker, verdicts });
         }
         self.abandon(&error).await;
@@ -244,6 +253,7 @@ impl Writer {
                 && committed
             {
                 connection.rollback().await?;
+                self.forget(tasks).await;
                 return Ok(verdicts);
             }
         }
@@ -260,7 +270,28 @@ impl Writer {
         if let Some(board) = &mut self.express {
             board.learn(seen);
         }
+        self.tell(&effects).await;
         commit_sent.take().map(|(_, verdicts)| verdicts).ok_or_else(|| unanswered().into())
+    }
+
+    /// Tells the caches what was committed: spending, which they can follow, and everything else.
+    async fn tell(&self, effects: &Effects) {
+        if !self.caches.keep_balances() {
+            return;
+        }
+        for account in &effects.accounts {
+            match effects.spending(account) {
+                Some(spending) => self.caches.spent(account.organization_id, spending).await,
+                None => self.caches.moved(account.organization_id, account.sequence).await,
+            }
+        }
+    }
+
+    /// Shows nothing any more of what is kept of the organizations of a batch.
+    async fn forget(&self, tasks: &[&Task]) {
+        for task in tasks {
+            self.caches.forget(task.organization_id).await;
+        }
     }
 
     /// The connection, opened if there is none. What is left of a lost one is ended first.
@@ -288,6 +319,10 @@ impl Writer {
             Engine::Postgres => limits::ATTEMPT_DEADLINE,
             Engine::Sqlite => limits::ATTEMPT_DEADLINE_SQLITE,
         }
+    }
+
+    pub(super) fn caches(&self) -> &Caches {
+        &self.caches
     }
 
     pub(super) fn clock(&self) -> &Clock {

@@ -7,6 +7,7 @@ use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect, Statement,
 };
+use serde::{Deserialize, Serialize};
 
 use super::in_transaction;
 use crate::clock::Clock;
@@ -48,15 +49,27 @@ impl Store {
     /// [`Refusal::InvalidField`] if `effective_at` lies in the past: what has been charged cannot be charged anew.
     pub async fn put_action(&self, action_type: ActionType, price: NewPrice) -> Result<StoredAction, StoreError> {
         let clock = self.clock().clone();
-        in_transaction(self.database(), move |transaction| put(transaction, clock, action_type, price).boxed()).await
+        let stored =
+            in_transaction(self.database(), move |transaction| put(transaction, clock, action_type, price).boxed())
+                .await?;
+        self.caches().action_changed(&stored.action.action_type).await;
+        Ok(stored)
     }
 
-    /// The action of that name, active or not; [`Refusal::UnknownAction`] if there is none.
+    /// The action of that name, active or not, to be shown; [`Refusal::UnknownAction`] if there is none.
     pub async fn action(&self, action_type: &ActionType) -> Result<StoredAction, StoreError> {
+        let entry = self.caches().get(&self.caches().actions, action_type, || self.action_entry(action_type)).await?;
+        // A price that was still to come may have come.
+        let has_upcoming = entry.prices.iter().any(|price| price.effective_at > entry.as_of);
+        let now = if has_upcoming { self.now().await? } else { entry.as_of };
+        entry.stored(action_type, now).map_err(Into::into)
+    }
+
+    async fn action_entry(&self, action_type: &ActionType) -> Result<ActionEntry, StoreError> {
         let row = credit_actions::Entity::find_by_id(action_type.as_str()).one(self.database()).await?;
         let row = row.ok_or(Refusal::UnknownAction)?;
         let versions = versions(self.database(), [row.action_type.clone()]).await?;
-        stored(row, &versions, self.now().await?)
+        ActionEntry::new(&row, versions, self.now().await?)
     }
 
     /// All actions by name.
@@ -138,14 +151,39 @@ fn stored(
     versions: &[credit_action_versions::Model],
     now: Timestamp,
 ) -> Result<StoredAction, StoreError> {
-    let bad = |column| BadRow { table: "credit_actions", column };
     let mine = versions.iter().filter(|version| version.action_type == row.action_type).cloned();
-    let prices = mine.map(Price::try_from).collect::<Result<Vec<_>, _>>()?;
-    let latest = prices.iter().find(|price| price.version == row.latest_version).cloned();
-    let action_type = ActionType::new(row.action_type).map_err(|_| bad("action_type"))?;
-    Ok(StoredAction {
-        action: Action::at(action_type, prices, now),
-        created_at: row.created_at,
-        latest: latest.ok_or(bad("latest_version"))?,
-    })
+    let entry = ActionEntry::new(&row, mine.collect(), now)?;
+    let bad = BadRow { table: "credit_actions", column: "action_type" };
+    let action_type = ActionType::new(row.action_type).map_err(|_| bad)?;
+    Ok(entry.stored(&action_type, now)?)
+}
+
+/// An action with all its prices: what does not change with time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ActionEntry {
+    prices: Vec<Price>,
+    latest_version: i32,
+    created_at: Timestamp,
+    /// When it was read.
+    as_of: Timestamp,
+}
+
+impl ActionEntry {
+    fn new(
+        row: &credit_actions::Model,
+        versions: Vec<credit_action_versions::Model>,
+        as_of: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let prices = versions.into_iter().map(Price::try_from).collect::<Result<_, _>>()?;
+        Ok(Self { prices, latest_version: row.latest_version, created_at: row.created_at, as_of })
+    }
+
+    fn stored(&self, action_type: &ActionType, now: Timestamp) -> Result<StoredAction, BadRow> {
+        let latest = self.prices.iter().find(|price| price.version == self.latest_version).cloned();
+        Ok(StoredAction {
+            action: Action::at(action_type.clone(), self.prices.clone(), now),
+            created_at: self.created_at,
+            latest: latest.ok_or(BadRow { table: "credit_actions", column: "latest_version" })?,
+        })
+    }
 }

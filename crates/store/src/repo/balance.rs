@@ -1,6 +1,8 @@
 //! Balances and quotes: the account as it is at this instant.
 
-use multicredit_domain::{ActionType, Balance, Expiring, OrganizationId, Quantity, Quote, Timestamp, consume};
+use multicredit_domain::{
+    ActionType, Balance, Expiring, OrganizationId, Quantity, Quote, Standing, Timestamp, consume,
+};
 
 use super::book::SettledBook;
 use crate::error::StoreError;
@@ -31,6 +33,24 @@ impl Store {
             expiring_next: book.expiring_next(),
             sequence: book.account.sequence,
             as_of,
+        })
+    }
+
+    /// The balance to be shown: one that is kept, if there is one, unless a `fresh` one is asked for. It is of the
+    /// instant that it names, and nothing may be decided from it.
+    pub async fn shown_balance(&self, organization_id: OrganizationId, fresh: bool) -> Result<BalanceView, StoreError> {
+        let load = || async move {
+            let SettledBook { book, as_of, .. } = self.settled_book(organization_id).await?;
+            Ok(Standing::of(&book, as_of))
+        };
+        let clock = self.clock().manual_instant();
+        let standing = self.caches().standing(organization_id, fresh, clock, load).await?;
+        Ok(BalanceView {
+            organization_id,
+            balance: standing.balance(),
+            expiring_next: standing.expiring_next()?,
+            sequence: standing.sequence(),
+            as_of: standing.as_of(),
         })
     }
 

@@ -4,14 +4,19 @@ use multicredit_domain::{OrganizationId, Timestamp};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use serde::{Deserialize, Serialize};
 
 use crate::entity::organization_members::{ActiveModel, Column, Entity, Model};
 use crate::error::{BadRow, StoreError};
 use crate::page::{Page, PageRequest};
 use crate::store::Store;
 
+/// The most organizations of a user that are kept in memory. A user of more is looked up page by page.
+const KEPT_MAX: usize = 200;
+
 /// What a member may do in the customer's own system; it limits nothing here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MemberRole {
     /// Owns the organization.
     Owner,
@@ -55,7 +60,7 @@ pub struct Member {
 }
 
 /// An organization of a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     /// The organization.
     pub organization_id: OrganizationId,
@@ -87,6 +92,7 @@ impl Store {
         let conflict =
             OnConflict::columns([Column::OrganizationId, Column::UserId]).update_column(Column::Role).to_owned();
         Entity::insert(row).on_conflict(conflict).exec_without_returning(self.database()).await?;
+        self.caches().user_changed(user_id).await;
         let row = Entity::find_by_id((organization_id.uuid(), user_id.to_owned())).one(self.database()).await?;
         let row = row.ok_or(StoreError::NotFound)?;
         Ok(Member { role: self::role(&row)?, user_id: row.user_id, created_at: row.created_at })
@@ -95,7 +101,9 @@ impl Store {
     /// Ends a membership; `false` if there was none.
     pub async fn delete_member(&self, organization_id: OrganizationId, user_id: &str) -> Result<bool, StoreError> {
         let key = (organization_id.uuid(), user_id.to_owned());
-        Ok(Entity::delete_by_id(key).exec(self.database()).await?.rows_affected > 0)
+        let deleted = Entity::delete_by_id(key).exec(self.database()).await?.rows_affected > 0;
+        self.caches().user_changed(user_id).await;
+        Ok(deleted)
     }
 
     /// The organization's members by user.
@@ -124,6 +132,33 @@ impl Store {
         only: Option<OrganizationId>,
         page: PageRequest<OrganizationId>,
     ) -> Result<Page<Membership, OrganizationId>, StoreError> {
+        let load = || self.first_memberships(user_id);
+        let first = self.caches().get(&self.caches().memberships, &user_id.to_owned(), load).await?;
+        if first.len() >= KEPT_MAX {
+            return self.membership_page(user_id, only, page).await;
+        }
+        let is_wanted = |membership: &&Membership| {
+            only.is_none_or(|only| membership.organization_id == only)
+                && page.after.is_none_or(|after| membership.organization_id > after)
+        };
+        let wanted = usize::try_from(page.fetch_limit()).unwrap_or(usize::MAX);
+        let memberships = first.iter().filter(is_wanted).take(wanted).copied().collect();
+        Ok(Page::new(memberships, page.limit, |membership: &Membership| membership.organization_id))
+    }
+
+    /// The first organizations of a user, as many as are kept.
+    async fn first_memberships(&self, user_id: &str) -> Result<Vec<Membership>, StoreError> {
+        let limit = u64::try_from(KEPT_MAX).unwrap_or(u64::MAX);
+        let query = Entity::find().filter(Column::UserId.eq(user_id)).order_by_asc(Column::OrganizationId);
+        query.limit(limit).all(self.database()).await?.into_iter().map(membership).collect()
+    }
+
+    async fn membership_page(
+        &self,
+        user_id: &str,
+        only: Option<OrganizationId>,
+        page: PageRequest<OrganizationId>,
+    ) -> Result<Page<Membership, OrganizationId>, StoreError> {
         let mut query = Entity::find().filter(Column::UserId.eq(user_id)).order_by_asc(Column::OrganizationId);
         if let Some(only) = only {
             query = query.filter(Column::OrganizationId.eq(only.uuid()));
@@ -132,11 +167,12 @@ impl Store {
             query = query.filter(Column::OrganizationId.gt(after.uuid()));
         }
         let rows = query.limit(page.fetch_limit()).all(self.database()).await?;
-        let mut memberships = Vec::with_capacity(rows.len());
-        for row in rows {
-            let organization_id = OrganizationId::new(row.organization_id);
-            memberships.push(Membership { organization_id, role: role(&row)?, created_at: row.created_at });
-        }
+        let memberships = rows.into_iter().map(membership).collect::<Result<_, _>>()?;
         Ok(Page::new(memberships, page.limit, |membership: &Membership| membership.organization_id))
     }
+}
+
+fn membership(row: Model) -> Result<Membership, StoreError> {
+    let organization_id = OrganizationId::new(row.organization_id);
+    Ok(Membership { organization_id, role: role(&row)?, created_at: row.created_at })
 }

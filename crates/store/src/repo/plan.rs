@@ -31,7 +31,16 @@ impl Store {
     /// Adds a version to a plan, and the plan if there is none. Who subscribed before keeps the version subscribed to.
     pub async fn put_plan(&self, code: PlanCode, new: NewPlan) -> Result<Plan, StoreError> {
         let clock = self.clock().clone();
-        in_transaction(self.database(), move |transaction| put(transaction, clock, code, new).boxed()).await
+        let plan =
+            in_transaction(self.database(), move |transaction| put(transaction, clock, code, new).boxed()).await?;
+        self.caches().plan_changed(&plan.terms.code).await;
+        Ok(plan)
+    }
+
+    /// The latest version of a plan, to be shown; [`Refusal::UnknownPlan`] if there is none.
+    pub async fn shown_plan(&self, code: &PlanCode) -> Result<Plan, StoreError> {
+        let plan = self.caches().get(&self.caches().plans, code, || self.plan(code)).await?;
+        Ok(Plan::clone(&plan))
     }
 
     /// The latest version of a plan; [`Refusal::UnknownPlan`] if there is none.

@@ -34,6 +34,20 @@ pub const DURATION_BOUNDS_US: &[u64] = &[
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
 ];
 
+/// The bounds of how long something was kept, in microseconds: a millisecond to a day.
+pub const AGE_BOUNDS_US: &[u64] = &[
+    1_000,
+    10_000,
+    100_000,
+    1_000_000,
+    10_000_000,
+    60_000_000,
+    300_000_000,
+    1_800_000_000,
+    3_600_000_000,
+    86_400_000_000,
+];
+
 /// The bounds of how many there are of something.
 pub const COUNT_BOUNDS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
 
@@ -57,7 +71,7 @@ impl Histogram {
         Self::new(COUNT_BOUNDS)
     }
 
-    fn new(bounds: &'static [u64]) -> Self {
+    pub(super) fn new(bounds: &'static [u64]) -> Self {
         let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self { bounds, buckets, sum: AtomicU64::new(0) }
     }

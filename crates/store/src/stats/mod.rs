@@ -14,7 +14,7 @@ pub use database::{DatabaseGauges, TableGauges};
 pub use instrument::{COUNT_BOUNDS, Counter, DURATION_BOUNDS_US, Distribution, Histogram};
 pub use ledger::{DecidedBy, LedgerStats, PathStats};
 pub use pool::{PoolGauges, PoolShare, ShareStats};
-pub use registry::{CacheRegistry, CacheStats, JobOutcome, JobRuns, JobStats};
+pub use registry::{CacheLevel, CacheRegistry, CacheStats, JobOutcome, JobRuns, JobStats};
 
 pub(crate) use database::GaugeCache;
 pub(crate) use pool::PoolStats;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use multicredit_domain::Timestamp;
 
-use super::instrument::Counter;
+use super::instrument::{AGE_BOUNDS_US, Counter, Histogram};
 use crate::clock;
 
 /// How a run of a job ended.
@@ -66,13 +66,40 @@ impl JobStats {
     }
 }
 
-/// How often a cache had what was looked for.
-#[derive(Debug, Default)]
+/// Which level of a cache had it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheLevel {
+    /// This process's memory.
+    Memory,
+    /// Redis.
+    Redis,
+}
+
+/// How often a cache had what was looked for, how old that was, and what looking elsewhere takes.
+#[derive(Debug)]
 pub struct CacheStats {
     /// It had it.
     pub hits: Counter,
+    /// It had it in Redis; part of `hits`.
+    pub redis_hits: Counter,
     /// It had to be fetched.
     pub misses: Counter,
+    /// How old what it had was.
+    pub age: Histogram,
+    /// How long fetching took.
+    pub load: Histogram,
+}
+
+impl Default for CacheStats {
+    fn default() -> Self {
+        Self {
+            hits: Counter::default(),
+            redis_hits: Counter::default(),
+            misses: Counter::default(),
+            age: Histogram::new(AGE_BOUNDS_US),
+            load: Histogram::of_durations(),
+        }
+    }
 }
 
 impl CacheStats {
@@ -81,11 +108,34 @@ impl CacheStats {
         if was_there { &self.hits } else { &self.misses }.increment();
     }
 
+    /// Something was found that had been kept for `age`.
+    pub fn hit(&self, level: CacheLevel, age: Duration) {
+        self.hits.increment();
+        if level == CacheLevel::Redis {
+            self.redis_hits.increment();
+        }
+        self.age.record_duration(age);
+    }
+
+    /// Something was not found, and fetched in that time.
+    pub fn loaded(&self, took: Duration) {
+        self.misses.increment();
+        self.load.record_duration(took);
+    }
+
     /// The share of look-ups that found what they looked for; `None` without any.
     #[expect(clippy::cast_precision_loss, reason = "a ratio")]
     pub fn hit_ratio(&self) -> Option<f64> {
         let (hits, misses) = (self.hits.get(), self.misses.get());
         (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64)
+    }
+
+    /// How many seconds of waiting the hits have saved, taking each for an average fetch; 0 before the first fetch.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    pub fn saved_seconds(&self) -> f64 {
+        let load = self.load.snapshot();
+        let count = load.count();
+        if count == 0 { 0.0 } else { self.hits.get() as f64 * (load.sum as f64 / count as f64) / 1_000_000.0 }
     }
 }
 
