@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test what fails to unwrap is the finding")]
 
+mod audit;
 mod cli;
 mod credit_types;
 mod express;
@@ -12,6 +13,7 @@ mod ledger;
 mod model;
 mod pgbouncer;
 mod report;
+mod roles;
 mod rpc;
 mod rules;
 mod usage;
