@@ -1,7 +1,7 @@
 //! The audit log beneath the API: that it shows where it was tampered with, that it keeps up with many who change things
 //! at once, and that it is only ever added to.
 
-use multicredit_domain::{Actor, OrganizationId};
+use multicredit_domain::{Actor, OrganizationId, OrganizationStatus};
 use multicredit_store::{AuditFilter, AuditLine, Author, MemberRole, OrganizationUpdate, PageRequest, Scope, Store};
 use sea_orm::ConnectionTrait;
 use tests::fixtures::{ai, organization, purchase, request, store};
@@ -175,6 +175,40 @@ async fn lines(store: &Store, organization_id: Option<OrganizationId>) -> Vec<Au
         after = Some(next);
     }
 }
+
+both_engines!(a_status_and_a_name_that_change_at_once_get_in_nobodys_way, async |db| {
+    // The ledger sets the one and a catalogue the other, in the same row and with the same chain.
+    let stores = [store(&db).await, store(&db).await];
+    let id = organization(&stores[0], "acme", ai(1)).await;
+    let changes = (0..40_usize).map(|round| {
+        let store = stores[round % 2].clone();
+        async move {
+            let frozen = if round % 4 < 2 { OrganizationStatus::Frozen } else { OrganizationStatus::Active };
+            let status = OrganizationUpdate { status: Some(frozen), ..Default::default() };
+            let name = OrganizationUpdate { name: Some(format!("acme {round}")), ..Default::default() };
+            let put = store.put_member(id, "u", MemberRole::ALL[round % 4]);
+            let status = store.update_organization(id, status);
+            let done = futures_util::future::join3(status, store.update_organization(id, name), put).await;
+            assert!(done.0.is_ok() && done.1.is_ok() && done.2.is_ok(), "{done:?}");
+        }
+    });
+    futures_util::future::join_all(changes).await;
+    assert_eq!(violated(&stores[0]).await, Vec::<&str>::new());
+    // Each line begins where the one before it of the same kind ended.
+    let mut lines = lines(&stores[0], Some(id)).await;
+    lines.reverse();
+    for field in ["name", "status", "role"] {
+        let states = lines.iter().filter(|line| line.after.as_ref().is_some_and(|after| !after[field].is_null()));
+        let states: Vec<_> = states.map(|line| (line.before.clone(), line.after.clone())).collect();
+        assert!(states.len() > 2, "{field}: {states:?}");
+        for pair in states.windows(2) {
+            assert_eq!(pair[0].1.as_ref().unwrap()[field], pair[1].0.as_ref().unwrap()[field]);
+        }
+    }
+    for store in stores {
+        store.close().await;
+    }
+});
 
 both_engines!(many_who_change_everything_at_once_get_in_nobodys_way, async |db| {
     // Two stores are two processes: their ledgers lock the same accounts, and their catalogues the same chains.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use multicredit_domain::Timestamp;
+use multicredit_domain::{OrganizationId, Timestamp};
 use sea_orm::{DatabaseTransaction, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
@@ -113,7 +113,7 @@ pub(crate) async fn record(mut session: Session<'_>, changes: &[Change]) -> Resu
 }
 
 fn chain_of(change: &Change) -> Uuid {
-    change.organization_id.map_or(NOBODYS, |id| id.uuid())
+    change.organization_id.map_or(NOBODYS, OrganizationId::uuid)
 }
 
 async fn lock(

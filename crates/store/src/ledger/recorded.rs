@@ -46,10 +46,8 @@ pub(super) fn watch(book: &Book, shared: &Shared, task: &Task) -> Option<Watched
             task.organization_id.to_string(),
             book.subscription().map(snapshot::subscription),
         ),
-        // Consumptions have a log of their own, and settling is nobody's doing.
-        Request::Consume(_) | Request::Capture { .. } | Request::Settle => return None,
-        // Told where it is done.
-        Request::SetStatus(_) => return None,
+        // Consumptions have a log of their own, settling is nobody's doing, and a status is told of where it is set.
+        Request::Consume(_) | Request::Capture { .. } | Request::Settle | Request::SetStatus(_) => return None,
     };
     Some(Watched { operation, subject, before })
 }
