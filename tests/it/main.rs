@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test what fails to unwrap is the finding")]
 
+mod audit;
 mod caches;
 mod cli;
 mod credit_types;
@@ -13,6 +14,7 @@ mod ledger;
 mod model;
 mod pgbouncer;
 mod report;
+mod roles;
 mod rpc;
 mod rules;
 mod usage;

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use multicredit_domain::{ActionType, ApiKeyId, ConsumptionId, GrantId, HoldId, OrganizationId, Timestamp};
-use multicredit_store::{LedgerPosition, LogPosition, PageRequest};
+use multicredit_store::{AuditPosition, LedgerPosition, LogPosition, PageRequest};
 use poem_openapi::Object;
 use poem_openapi::registry::MetaSchema;
 use poem_openapi::types::{Example, ParseFromJSON, ToJSON, Type};
@@ -147,6 +147,24 @@ impl Position for SummaryPosition {
     }
 }
 
+impl Position for AuditPosition {
+    const LIST: u8 = 11;
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.created_at.timestamp_micros().to_be_bytes());
+        bytes.extend(self.chain.as_bytes());
+        bytes.extend(self.sequence.to_be_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (created_at, rest) = bytes.split_first_chunk()?;
+        let (chain, sequence) = rest.split_first_chunk()?;
+        let created_at = Timestamp::from_timestamp_micros(i64::from_be_bytes(*created_at))?;
+        let sequence = i64::from_be_bytes(sequence.try_into().ok()?);
+        Some(Self { created_at, chain: Uuid::from_bytes(*chain), sequence })
+    }
+}
+
 /// How many items a page may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit(u32);
@@ -272,6 +290,8 @@ mod tests {
         assert_eq!(round_trip(&position), position);
         assert_eq!(round_trip(&GrantId::new(id)), GrantId::new(id));
         let line = LedgerPosition { sequence: i64::MAX, created_at };
+        assert_eq!(round_trip(&line), line);
+        let line = AuditPosition { created_at, chain: id, sequence: i64::MAX };
         assert_eq!(round_trip(&line), line);
         let longest = ActionType::new("a".repeat(ActionType::MAX_CHARS)).unwrap();
         assert_eq!(round_trip(&longest), longest);

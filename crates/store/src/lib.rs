@@ -4,6 +4,7 @@
 //! and no third: reads and catalogue writes in [`repo`] through a pool, and movements of credits through the queue of
 //! the [`ledger`], whose writer alone changes balances. `docs/ARCHITECTURE.md` walks one consumption through it.
 
+mod audit;
 mod cache;
 pub mod clock;
 pub mod config;
@@ -24,6 +25,7 @@ mod sweep;
 mod usage;
 mod verify;
 
+pub use audit::{AuditKey, AuditOperation, Author};
 pub use config::{Engine, StoreConfig};
 pub use error::{Conflict, StoreError};
 pub use jobs::{Job, JobDone, JobRun};
@@ -32,6 +34,7 @@ pub use page::{Page, PageRequest};
 pub use reader::RESERVED_CONNECTIONS;
 pub use repo::action::{NewPrice, StoredAction};
 pub use repo::api_key::{ApiKey, NewApiKey, Scope};
+pub use repo::audit_log::{AuditFilter, AuditLine, AuditPosition};
 pub use repo::balance::BalanceView;
 pub use repo::consumption::{ConsumptionFilter, LogPosition};
 pub use repo::member::{Member, MemberRole, Membership};

@@ -15,7 +15,7 @@ use crate::store::Store;
 /// Hands in a request and takes the one kind of reply that it has.
 macro_rules! ask {
     ($store:expr, $organization:expr, $key:expr, $request:expr, $reply:ident) => {{
-        let answer = $store.queue().request($organization, $request, $key).await?;
+        let answer = $store.queue().request($organization, $request, $key, $store.author()).await?;
         match answer.value {
             Reply::$reply(value) => Ok(Answer { value: *value, replayed: answer.replayed }),
             other => Err(unexpected(&other)),
@@ -116,7 +116,7 @@ impl Store {
         anchor: Option<Timestamp>,
     ) -> Result<Subscription, StoreError> {
         let request = Request::Subscribe { terms, time_zone, anchor };
-        let answer = self.queue().request(organization_id, request, None).await?;
+        let answer = self.queue().request(organization_id, request, None, self.author()).await?;
         match answer.value {
             Reply::Subscription(Some(subscription)) => Ok(*subscription),
             other => Err(unexpected(&other)),
@@ -125,7 +125,7 @@ impl Store {
 
     /// Ends the subscription: the current period's lot stays until its end, and no other follows.
     pub async fn unsubscribe(&self, organization_id: OrganizationId) -> Result<(), StoreError> {
-        self.queue().request(organization_id, Request::Unsubscribe, None).await.map(drop)
+        self.queue().request(organization_id, Request::Unsubscribe, None, self.author()).await.map(drop)
     }
 
     /// Changes what an organization may do, when no spending of it is under way.
@@ -134,11 +134,11 @@ impl Store {
         organization_id: OrganizationId,
         status: OrganizationStatus,
     ) -> Result<(), StoreError> {
-        self.queue().request(organization_id, Request::SetStatus(status), None).await.map(drop)
+        self.queue().request(organization_id, Request::SetStatus(status), None, self.author()).await.map(drop)
     }
 
     /// Books what is due for an organization. Nothing waits for this to be correct.
     pub(crate) async fn settle(&self, organization_id: OrganizationId) -> Result<(), StoreError> {
-        self.queue().request(organization_id, Request::Settle, None).await.map(drop)
+        self.queue().request(organization_id, Request::Settle, None, None).await.map(drop)
     }
 }

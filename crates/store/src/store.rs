@@ -8,6 +8,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBacken
 use sqlx::pool::PoolOptions;
 use sqlx::{PgPool, SqlitePool};
 
+use crate::audit::Author;
 use crate::cache::{Caches, Hearing};
 use crate::clock::Clock;
 use crate::config::{Engine, StoreConfig};
@@ -28,6 +29,8 @@ const OPEN_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// Who changes what is changed through this one.
+    author: Option<Arc<Author>>,
 }
 
 struct Inner {
@@ -71,7 +74,17 @@ impl Store {
             stats,
             gauges: GaugeCache::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), author: None })
+    }
+
+    /// The same store for what somebody changes: the audit log names them.
+    #[must_use]
+    pub fn acting_for(&self, author: Author) -> Self {
+        Self { inner: Arc::clone(&self.inner), author: Some(Arc::new(author)) }
+    }
+
+    pub(crate) fn author(&self) -> Option<Arc<Author>> {
+        self.author.clone()
     }
 
     /// Which engine is behind it.

@@ -36,6 +36,14 @@ both_engines!(keys_are_made_listed_and_revoked_beside_a_running_server, async |d
     run(db.url(), &["keys", "revoke", unused["id"].as_str().unwrap()]).await.succeeded();
     let client = server.client.with_key(unused["key"].as_str().unwrap());
     client.get("/v1/actions").await.refused(401, "unauthorized");
+
+    let admin = server.client.with_key("an-admin-key-of-this-test-0123456789");
+    let audited = admin.get("/v1/audit-log?operation=revokeApiKey").await.expect(200)["items"][0].clone();
+    assert_eq!((&audited["subject"], &audited["actor"]), (&unused["id"], &json!("multicredit keys")), "{audited}");
+    assert!(audited["api_key_id"].is_null() && audited["before"]["revoked_at"].is_null(), "{audited}");
+    let audited = admin.all("/v1/audit-log?operation=createApiKey", 100).await;
+    assert_eq!(audited.len(), 4);
+    assert_eq!(audited[3]["actor"], "multicredit serve", "the first one was configured");
     server.stop().await;
     store.close().await;
 });

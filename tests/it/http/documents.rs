@@ -101,6 +101,7 @@ const OPERATIONS: &str = "
     GET /v1/users/{user_id}/organizations
     POST,GET /v1/api-keys
     DELETE /v1/api-keys/{id}
+    GET /v1/audit-log
     GET /v1/performance
     GET /health/live
     GET /health/ready

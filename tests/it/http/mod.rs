@@ -6,6 +6,7 @@
 
 mod actions;
 mod api_keys;
+mod audit_log;
 mod balance;
 mod batch;
 mod consume;

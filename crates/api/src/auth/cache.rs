@@ -19,7 +19,7 @@ use crate::limits::{KEY_REFRESH_AGE, KEY_TTL, KNOWN_KEYS_MAX, UNKNOWN_KEY_TTL, U
 pub type Digest = [u8; 32];
 
 /// What is known of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Known {
     /// It is valid.
     Valid(Principal),
@@ -77,10 +77,10 @@ impl KeyCache {
         if let Some(valid) = state.valid.get(digest) {
             let age = now.saturating_duration_since(valid.read_at);
             if age < KEY_REFRESH_AGE || (age < KEY_TTL && valid.is_refreshing.swap(true, Ordering::Relaxed)) {
-                return Known::Valid(valid.principal);
+                return Known::Valid(valid.principal.clone());
             }
             if age < KEY_TTL {
-                return Known::Stale(valid.principal, generation);
+                return Known::Stale(valid.principal.clone(), generation);
             }
         } else if let Some(read_at) = state.invalid.get(digest)
             && now.saturating_duration_since(*read_at) < UNKNOWN_KEY_TTL
@@ -111,7 +111,7 @@ impl KeyCache {
     pub fn forget(&self, id: ApiKeyId) {
         let mut state = self.write();
         state.generation += 1;
-        state.valid.retain(|valid| valid.principal.id != id);
+        state.valid.retain(|valid| valid.principal.key.id != id);
     }
 
     // A panic while the lock was held cannot have left half a change: every change is one call of a map.
@@ -128,7 +128,7 @@ impl KeyCache {
 mod tests {
     use std::time::Duration;
 
-    use multicredit_store::Scope;
+    use multicredit_store::{AuditKey, Scope};
     use uuid::Uuid;
 
     use super::super::scope::Scopes;
@@ -137,7 +137,8 @@ mod tests {
     const DIGEST: Digest = [7; 32];
 
     fn principal() -> Principal {
-        Principal { id: ApiKeyId::new(Uuid::from_u128(1)), scopes: Scopes::of(&[Scope::Read]), bound_to: None }
+        let key = AuditKey { id: ApiKeyId::new(Uuid::from_u128(1)), name: String::new(), prefix: String::new() };
+        Principal { key: Arc::new(key), scopes: Scopes::of(&[Scope::Read]), bound_to: None }
     }
 
     fn generation(cache: &KeyCache, now: Instant) -> Generation {
@@ -165,7 +166,7 @@ mod tests {
         let (cache, now) = (KeyCache::new(Arc::default()), Instant::now());
         let before = generation(&cache, now);
         cache.learn(DIGEST, Some(principal()), before, now);
-        cache.forget(principal().id);
+        cache.forget(principal().key.id);
         let after = generation(&cache, now);
         assert_eq!(cache.get(&DIGEST, now), Known::Nothing(after));
         cache.learn(DIGEST, Some(principal()), before, now);

@@ -12,10 +12,11 @@ pub mod scope;
 pub use key::{KEY_NAME_MAX_CHARS, PREFIX_CHARS, digest, is_acceptable_admin_key, new_secret, prefix};
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Instant;
 
-use multicredit_domain::{ApiKeyId, ExternalId, OrganizationId, Refusal};
-use multicredit_store::{ApiKey, Store};
+use multicredit_domain::{Actor, ApiKeyId, ExternalId, OrganizationId, Refusal};
+use multicredit_store::{ApiKey, AuditKey, Author, Store};
 use poem::http::header::AUTHORIZATION;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSchema, MetaSecurityScheme, Registry};
@@ -35,11 +36,14 @@ use crate::wire::{Reason, Text};
 /// What the OpenAPI document calls the one way to authenticate.
 pub const SECURITY_SCHEME: &str = "api_key";
 
+/// The header in which a caller says who causes what it asks for, for the audit log.
+pub const X_ACTOR: &str = "X-Actor";
+
 /// Who calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// The key.
-    pub id: ApiKeyId,
+    /// The key. Cloning shares it.
+    pub key: Arc<AuditKey>,
     /// What it may do.
     pub scopes: Scopes,
     /// The only organization that it sees; `None` is all.
@@ -48,7 +52,8 @@ pub struct Principal {
 
 impl Principal {
     fn of(key: &ApiKey) -> Self {
-        Self { id: key.id, scopes: Scopes::of(&key.scopes), bound_to: key.organization_id }
+        let name = AuditKey { id: key.id, name: key.name.clone(), prefix: key.prefix.clone() };
+        Self { key: Arc::new(name), scopes: Scopes::of(&key.scopes), bound_to: key.organization_id }
     }
 }
 
@@ -57,13 +62,23 @@ impl Principal {
 pub struct Auth<R> {
     context: Context,
     principal: Principal,
+    actor: Option<Actor>,
     requirement: PhantomData<fn() -> R>,
 }
 
 impl<R> Auth<R> {
-    /// The store.
+    /// The store, to read and to spend.
     pub fn store(&self) -> &Store {
         &self.context.state().store
+    }
+
+    /// The store, to change anything else: the audit log names the caller.
+    pub fn acting(&self) -> Store {
+        self.store().acting_for(Author {
+            key: Some(Arc::clone(&self.principal.key)),
+            actor: self.actor.clone(),
+            request_id: Some(self.context.request_id().as_str().to_owned()),
+        })
     }
 
     /// The request that is answered.
@@ -126,8 +141,8 @@ impl<'a, R: Requirement> ApiExtractor<'a> for Auth<R> {
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
         let context = Context::of(request)?;
         let principal = authenticate(&context, request).await?;
-        authorize::<R>(principal)?;
-        Ok(Self { context, principal, requirement: PhantomData })
+        authorize::<R>(&principal)?;
+        Ok(Self { context, principal, actor: actor(request)?, requirement: PhantomData })
     }
 }
 
@@ -145,7 +160,7 @@ async fn authenticate(context: &Context, request: &Request) -> Result<Principal,
     match state.store.api_key_by_digest(&digest).await {
         Ok(key) => {
             let principal = key.filter(|key| key.revoked_at.is_none()).as_ref().map(Principal::of);
-            state.keys.learn(digest, principal, generation, Instant::now());
+            state.keys.learn(digest, principal.clone(), generation, Instant::now());
             principal.ok_or_else(unauthorized)
         }
         // What is known still holds; whether the database answers is for the operation to find out.
@@ -155,10 +170,10 @@ async fn authenticate(context: &Context, request: &Request) -> Result<Principal,
 
 /// Lets a request pass whose key is valid and meets the requirement `R`: for pages, which are no operations.
 pub async fn require<R: Requirement>(context: &Context, request: &Request) -> Result<(), Problem> {
-    authorize::<R>(authenticate(context, request).await?)
+    authorize::<R>(&authenticate(context, request).await?)
 }
 
-fn authorize<R: Requirement>(principal: Principal) -> Result<(), Problem> {
+fn authorize<R: Requirement>(principal: &Principal) -> Result<(), Problem> {
     if !principal.scopes.allow(R::SCOPE) {
         return Err(Problem::new(Code::ForbiddenScope));
     }
@@ -166,6 +181,17 @@ fn authorize<R: Requirement>(principal: Principal) -> Result<(), Problem> {
         return Err(Problem::new(Code::ForbiddenBoundKey));
     }
     Ok(())
+}
+
+/// Whom the request names as the one who causes it.
+fn actor(request: &Request) -> Result<Option<Actor>, Problem> {
+    let mut values = request.headers().get_all(X_ACTOR).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Problem::invalid(X_ACTOR, "must not be given twice"));
+    }
+    let text = std::str::from_utf8(value.as_bytes()).map_err(|_| Problem::invalid(X_ACTOR, "must be UTF-8"))?;
+    Actor::parse(text).map(Some).map_err(|reason| Problem::invalid(X_ACTOR, reason))
 }
 
 /// The key that came with the request, if exactly one did that could be one.
@@ -182,12 +208,11 @@ fn bearer(request: &Request) -> Option<&str> {
 /// Ends a key's validity, in the database and then at once in this process; `false` if there is no such key.
 ///
 /// It goes on even if the caller hangs up: between the two steps this process would believe a key that is revoked.
-pub async fn revoke(context: &Context, id: ApiKeyId) -> Result<bool, Problem> {
-    let context = context.clone();
+pub async fn revoke<R>(auth: &Auth<R>, id: ApiKeyId) -> Result<bool, Problem> {
+    let (context, store) = (auth.context().clone(), auth.acting());
     let revoking = async move {
-        let state = context.state();
-        let existed = state.store.revoke_api_key(id).await;
-        state.keys.forget(id);
+        let existed = store.revoke_api_key(id).await;
+        context.state().keys.forget(id);
         existed
     };
     let revoking = tokio::spawn(revoking.in_current_span());
@@ -228,6 +253,7 @@ impl Segment for Tenant {
 #[cfg(test)]
 mod tests {
     use multicredit_store::Scope;
+    use poem::http::HeaderValue;
 
     use super::*;
 
@@ -249,15 +275,32 @@ mod tests {
     }
 
     fn principal(scopes: &[Scope], bound_to: Option<OrganizationId>) -> Principal {
-        Principal { id: ApiKeyId::new(Uuid::from_u128(1)), scopes: Scopes::of(scopes), bound_to }
+        let key = AuditKey { id: ApiKeyId::new(Uuid::from_u128(1)), name: String::new(), prefix: String::new() };
+        Principal { key: Arc::new(key), scopes: Scopes::of(scopes), bound_to }
+    }
+
+    #[test]
+    fn an_actor_is_a_name_of_any_script_and_there_once() {
+        let actor_of = |values: &[&[u8]]| {
+            let mut request = Request::builder().finish();
+            for value in values {
+                request.headers_mut().append(X_ACTOR, HeaderValue::from_bytes(value).unwrap());
+            }
+            actor(&request).map(|actor| actor.map(|actor| actor.to_string())).ok()
+        };
+        assert_eq!(actor_of(&[]), Some(None));
+        assert_eq!(actor_of(&["Jürgen".as_bytes()]), Some(Some("Jürgen".to_owned())));
+        for bad in [&[&b""[..]][..], &[b"\xff"], &[b"a\tb"], &[&[b'a'; 201]], &[b"a", b"a"]] {
+            assert_eq!(actor_of(bad), None, "{bad:?}");
+        }
     }
 
     #[test]
     fn a_bound_key_cannot_do_what_concerns_all_organizations() {
         let bound = principal(&[Scope::Admin], Some(OrganizationId::new(Uuid::from_u128(2))));
-        assert!(authorize::<scope::Admin>(bound).is_ok());
-        assert_eq!(authorize::<scope::Operate>(bound).unwrap_err().code(), Code::ForbiddenBoundKey);
+        assert!(authorize::<scope::Admin>(&bound).is_ok());
+        assert_eq!(authorize::<scope::Operate>(&bound).unwrap_err().code(), Code::ForbiddenBoundKey);
         let reader = principal(&[Scope::Read], None);
-        assert_eq!(authorize::<scope::Operate>(reader).unwrap_err().code(), Code::ForbiddenScope);
+        assert_eq!(authorize::<scope::Operate>(&reader).unwrap_err().code(), Code::ForbiddenScope);
     }
 }

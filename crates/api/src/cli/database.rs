@@ -1,7 +1,8 @@
 //! Opening the database with a schema that this program can work on, the same way for every command.
 
 use anyhow::{Context, bail};
-use multicredit_store::{Engine, Store};
+use multicredit_domain::Actor;
+use multicredit_store::{Author, Engine, Store};
 
 use crate::config::DatabaseArgs;
 
@@ -10,15 +11,23 @@ use crate::config::DatabaseArgs;
 /// SQLite is embedded: there is nobody else who would migrate it, and one process at a time does. A PostgreSQL server
 /// may belong to a deployment that migrates with another role at another time, so there it happens only when asked for,
 /// and a schema that is behind is refused: no command works on tables that it does not know.
-pub async fn open(args: &DatabaseArgs) -> anyhow::Result<Store> {
+///
+/// What `command` changes stands under its name in the audit log.
+pub async fn open(args: &DatabaseArgs, command: &str) -> anyhow::Result<Store> {
     let store = Store::open(args.store_config()).await.context("cannot open the database")?;
     match prepare_schema(&store, args.migrate, args.pooler && store.engine() == Engine::Postgres).await {
-        Ok(()) => Ok(store),
+        Ok(()) => Ok(store.acting_for(author(command)?)),
         Err(error) => {
             store.close().await;
             Err(error)
         }
     }
+}
+
+/// The command as the audit log names it: nobody called with a key.
+fn author(command: &str) -> anyhow::Result<Author> {
+    let actor = Actor::new(format!("multicredit {command}")).context("a command that has no name")?;
+    Ok(Author { actor: Some(actor), ..Author::default() })
 }
 
 async fn prepare_schema(store: &Store, migrate: bool, pooler: bool) -> anyhow::Result<()> {

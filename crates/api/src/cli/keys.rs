@@ -15,7 +15,7 @@ const PAGE: u32 = 100;
 /// Makes a key and prints it.
 pub async fn create(args: CreateKeyArgs) -> anyhow::Result<Outcome> {
     text::check_name(&args.name, auth::KEY_NAME_MAX_CHARS).context("--name")?;
-    let store = database::open(&args.database).await?;
+    let store = database::open(&args.database, "keys").await?;
     let created = make(&store, &args).await;
     store.close().await;
     let (key, secret) = created?;
@@ -55,7 +55,7 @@ async fn make(store: &Store, args: &CreateKeyArgs) -> anyhow::Result<(ApiKey, Se
 
 /// Lists the keys.
 pub async fn list(args: ListKeysArgs) -> anyhow::Result<Outcome> {
-    let store = database::open(&args.database).await?;
+    let store = database::open(&args.database, "keys").await?;
     let keys = read_all(&store, args.organization.as_deref()).await;
     store.close().await;
     let keys = keys?;
@@ -83,7 +83,7 @@ async fn read_all(store: &Store, organization: Option<&str>) -> anyhow::Result<V
 
 /// Revokes a key.
 pub async fn revoke(args: RevokeKeyArgs) -> anyhow::Result<Outcome> {
-    let store = database::open(&args.database).await?;
+    let store = database::open(&args.database, "keys").await?;
     let revoked = store.revoke_api_key(args.id).await;
     store.close().await;
     report_revocation(args.id, revoked.context("cannot revoke the key")?)

@@ -43,7 +43,7 @@ struct Report<'a> {
 
 /// Does every job, or says what it would do. One that fails does not keep the others from being done.
 pub async fn run(args: MaintainArgs) -> anyhow::Result<Outcome> {
-    let store = database::open(&args.database).await?;
+    let store = database::open(&args.database, "maintain").await?;
     let mut lines = Vec::new();
     for job in Job::ALL {
         let line = attend_to(&store, job, args.dry_run).await;

@@ -10,7 +10,7 @@ use crate::report::{self, Style};
 
 /// Measures, prints, and saves if asked to.
 pub async fn run(args: ReportArgs) -> anyhow::Result<Outcome> {
-    let store = database::open(&args.database).await?;
+    let store = database::open(&args.database, "report").await?;
     let thresholds = args.thresholds.thresholds();
     let made = make(&store, &args, &thresholds).await;
     store.close().await;

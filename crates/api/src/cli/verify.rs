@@ -19,7 +19,7 @@ struct Verdict<'a> {
 
 /// Checks everything and prints what was found.
 pub async fn run(args: VerifyArgs) -> anyhow::Result<Outcome> {
-    let store = database::open(&args.database).await?;
+    let store = database::open(&args.database, "verify").await?;
     let report = store.verify().await;
     store.close().await;
     let report = report.context("cannot check the ledger")?;

@@ -185,7 +185,7 @@ impl Api {
             active,
             effective_at: effective_at.map(|Wire(effective_at)| effective_at),
         };
-        Ok(Json(ActionBody::latest(auth.store().put_action(action_type.0, price).await?)))
+        Ok(Json(ActionBody::latest(auth.acting().put_action(action_type.0, price).await?)))
     }
 
     /// List actions

@@ -117,7 +117,7 @@ impl Api {
     ) -> Result<CreatedOnce<Adjustment>, Failure<failures::Adjusting>> {
         let id = auth.organization(organization_id.0)?;
         let NewAdjustment { change, reason } = body.0;
-        let answer = auth.store().adjust(id, change.0, reason.0.into_string(), key.0).await?;
+        let answer = auth.acting().adjust(id, change.0, reason.0.into_string(), key.0).await?;
         Ok(CreatedOnce { value: Adjustment::of(id, answer.value), replayed: answer.replayed })
     }
 }

@@ -161,7 +161,7 @@ impl Api {
             scopes: scopes.into_iter().map(|Wire(scope)| scope).collect(),
             organization_id: binding(&auth, organization_id).await?,
         };
-        let made = auth.store().create_api_key(new).await?;
+        let made = auth.acting().create_api_key(new).await?;
         Ok(Created(Secret::of(secret, made.into())))
     }
 
@@ -203,7 +203,7 @@ impl Api {
             Some(own) => is_bound_to(&auth, id, own).await?,
             None => true,
         };
-        if is_known && auth::revoke(auth.context(), id).await? {
+        if is_known && auth::revoke(&auth, id).await? {
             Ok(NoContent)
         } else {
             Err(Problem::new(Code::NotFound).into())

@@ -198,7 +198,7 @@ impl Api {
         body: Json<NewGrant>,
     ) -> Result<CreatedOnce<Grant>, Failure<failures::Granting>> {
         let id = auth.organization(organization_id.0)?;
-        let answer = auth.store().grant(id, body.0.into(), key.0).await?;
+        let answer = auth.acting().grant(id, body.0.into(), key.0).await?;
         Ok(CreatedOnce { value: Grant::of(id, answer.value), replayed: answer.replayed })
     }
 
@@ -243,7 +243,7 @@ impl Api {
         _body: Json<NoFields>,
     ) -> Result<DoneOnce<Grant>, Failure<failures::Granting>> {
         let id = auth.organization(organization_id.0)?;
-        let answer = auth.store().void_grant(id, grant_id.0, key.0).await?;
+        let answer = auth.acting().void_grant(id, grant_id.0, key.0).await?;
         Ok(DoneOnce { value: Grant::of(id, answer.value), replayed: answer.replayed })
     }
 }

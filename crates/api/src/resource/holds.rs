@@ -193,7 +193,7 @@ impl Api {
         body: Json<NewHold>,
     ) -> Result<CreatedOnce<Hold>, Failure<failures::Spending>> {
         let id = auth.organization(organization_id.0)?;
-        let answer = auth.store().place_hold(id, body.0.into(), key.0).await?;
+        let answer = auth.acting().place_hold(id, body.0.into(), key.0).await?;
         Ok(CreatedOnce { value: Hold::answered(id, answer.value), replayed: answer.replayed })
     }
 
@@ -298,7 +298,7 @@ impl Api {
         _body: Json<NoFields>,
     ) -> Result<DoneOnce<Hold>, Failure<failures::Holding>> {
         let id = auth.organization(organization_id.0)?;
-        let answer = auth.store().release_hold(id, hold_id.0, key.0).await?;
+        let answer = auth.acting().release_hold(id, hold_id.0, key.0).await?;
         Ok(DoneOnce { value: Hold::answered(id, answer.value), replayed: answer.replayed })
     }
 
@@ -322,7 +322,7 @@ impl Api {
         body: Json<Extension>,
     ) -> Result<DoneOnce<Hold>, Failure<failures::Holding>> {
         let id = auth.organization(organization_id.0)?;
-        let answer = auth.store().extend_hold(id, hold_id.0, body.0.ttl_seconds.0.get(), key.0).await?;
+        let answer = auth.acting().extend_hold(id, hold_id.0, body.0.ttl_seconds.0.get(), key.0).await?;
         Ok(DoneOnce { value: Hold::answered(id, answer.value), replayed: answer.replayed })
     }
 }

@@ -81,7 +81,7 @@ impl Api {
         body: Json<NewMember>,
     ) -> Result<Json<Member>, Failure<failures::Writing>> {
         let id = auth.organization(organization_id.0)?;
-        Ok(Json(auth.store().put_member(id, user_id.0.as_str(), body.0.role.0).await?.into()))
+        Ok(Json(auth.acting().put_member(id, user_id.0.as_str(), body.0.role.0).await?.into()))
     }
 
     /// End a membership
@@ -99,7 +99,7 @@ impl Api {
         user_id: Path<UserId>,
     ) -> Result<NoContent, Failure<failures::Revoking>> {
         let id = auth.organization(organization_id.0)?;
-        if auth.store().delete_member(id, user_id.0.as_str()).await? {
+        if auth.acting().delete_member(id, user_id.0.as_str()).await? {
             return Ok(NoContent);
         }
         auth.store().organization(id).await?;

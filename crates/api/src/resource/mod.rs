@@ -7,6 +7,7 @@
 mod actions;
 mod adjustments;
 mod api_keys;
+mod audit_log;
 mod balance;
 mod batch;
 mod consume;
@@ -51,7 +52,7 @@ fn operations() -> impl OpenApi {
         (organizations::Api, actions::Api, balance::Api, ledger::Api, usage::Api, usage_summary::Api, forecast::Api),
         (grants::Api, adjustments::Api, plans::Api, subscription::Api),
         (consume::Api, quote::Api, batch::Api, events::Api, consumptions::Api, refunds::Api, holds::Api),
-        (members::Api, users::Api, api_keys::Api, performance::Api, health::Api),
+        (members::Api, users::Api, api_keys::Api, audit_log::Api, performance::Api, health::Api),
     )
 }
 

@@ -133,7 +133,7 @@ impl Api {
             external_id: external_id.map(|Wire(external_id)| external_id),
             time_zone: time_zone.0,
         };
-        Ok(Created(auth.store().create_organization(new).await?.into()))
+        Ok(Created(auth.acting().create_organization(new).await?.into()))
     }
 
     /// List organizations
@@ -197,6 +197,6 @@ impl Api {
             time_zone: time_zone.map(|Wire(time_zone)| time_zone),
             status: status.map(|Wire(status)| status),
         };
-        Ok(Json(auth.store().update_organization(id, update).await?.into()))
+        Ok(Json(auth.acting().update_organization(id, update).await?.into()))
     }
 }

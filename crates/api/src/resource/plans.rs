@@ -134,7 +134,7 @@ impl Api {
         code: Path<PlanCode>,
         body: Json<NewPlan>,
     ) -> Result<Json<Plan>, Failure<failures::Writing>> {
-        Ok(Json(auth.store().put_plan(code.0, body.0.into()).await?.into()))
+        Ok(Json(auth.acting().put_plan(code.0, body.0.into()).await?.into()))
     }
 
     /// Read a plan

@@ -175,7 +175,7 @@ impl Api {
         body: Json<RefundBody>,
     ) -> Result<CreatedOnce<Refund>, Failure<failures::Granting>> {
         let id = auth.organization(organization_id.0)?;
-        let answer = auth.store().refund(id, body.0.into_command(consumption_id.0), key.0).await?;
+        let answer = auth.acting().refund(id, body.0.into_command(consumption_id.0), key.0).await?;
         Ok(CreatedOnce { value: Refund::of(id, answer.value), replayed: answer.replayed })
     }
 }

@@ -131,7 +131,7 @@ impl Api {
         let id = auth.organization(organization_id.0)?;
         let NewSubscription { plan, anchor } = body.0;
         let anchor = anchor.map(|Wire(anchor)| anchor);
-        Ok(Json(auth.store().subscribe(id, &plan.0, anchor).await?.into()))
+        Ok(Json(auth.acting().subscribe(id, &plan.0, anchor).await?.into()))
     }
 
     /// Read the subscription
@@ -168,7 +168,7 @@ impl Api {
         organization_id: Path<Tenant>,
     ) -> Result<NoContent, Failure<failures::Unsubscribing>> {
         let id = auth.organization(organization_id.0)?;
-        auth.store().unsubscribe(id).await?;
+        auth.acting().unsubscribe(id).await?;
         Ok(NoContent)
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use multicredit_domain::plan::PlanPeriod;
 use multicredit_domain::{GrantSource, GrantState, HoldState, MovementKind, OrganizationStatus, UsageBucket};
-use multicredit_store::{MemberRole, Scope};
+use multicredit_store::{AuditOperation, MemberRole, Scope};
 use poem_openapi::registry::MetaSchema;
 use serde::Serializer;
 
@@ -65,6 +65,7 @@ names! {
     PlanPeriod, "PlanInterval", "How long a period is, by the calendar of the organization's time zone.";
     UsageBucket, "UsageBucketLength", "How long a bucket of usage is, by the calendar of a time zone.";
     MemberRole, "MemberRole", "What a member may do in the customer's own system; it limits nothing here.";
+    AuditOperation, "AuditOperation", "An operation that leaves a line in the audit log.";
     Scope, "Scope",
         "`read`: every GET and quotes. `consume`: consume, batch, events, holds. `credit`: grants, adjustments, refunds, \
          subscriptions. `admin`: everything.";

@@ -9,6 +9,8 @@ use multicredit_domain::{Amount, Credits, Delta};
 use crate::error::BadRow;
 
 pub mod api_keys;
+pub mod audit_chains;
+pub mod audit_log;
 pub mod credit_action_versions;
 pub mod credit_actions;
 pub mod credit_consumption_logs;

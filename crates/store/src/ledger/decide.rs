@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::refundable::Refundables;
 use super::{Answer, Reply, Request, Task};
+use crate::audit::Change;
 use crate::error::StoreError;
 
 /// What the decision is made from.
@@ -63,6 +64,8 @@ pub(crate) struct Effects {
     pub(crate) subscriptions: Vec<(OrganizationId, Option<Subscription>, Timestamp)>,
     pub(crate) movements: Vec<(OrganizationId, Movement)>,
     pub(crate) keys: Vec<NewKey>,
+    /// What the audit log is told.
+    pub(crate) changes: Vec<Change>,
 }
 
 impl Effects {

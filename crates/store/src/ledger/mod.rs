@@ -37,11 +37,13 @@ mod operation;
 mod pages;
 mod queue;
 mod read;
+mod recorded;
 mod refundable;
 mod sample;
 mod write;
 mod writer;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use multicredit_domain::idempotency::fingerprint;
@@ -53,6 +55,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::audit::Author;
 use crate::error::StoreError;
 
 use decide::Verdict;
@@ -205,4 +208,6 @@ pub(crate) struct Task {
     pub(crate) id: Uuid,
     pub(crate) request: Request,
     pub(crate) binding: Option<KeyBinding>,
+    /// Who asks, for the audit log.
+    pub(crate) author: Option<Arc<Author>>,
 }

@@ -8,7 +8,7 @@ use multicredit_domain::{
 use uuid::Uuid;
 
 use super::decide::{Desk, Shared};
-use super::{Adjustment, HoldAnswer, Reply, Request, Task};
+use super::{Adjustment, HoldAnswer, Reply, Request, Task, recorded};
 use crate::error::StoreError;
 
 /// Executes one request at `at`.
@@ -26,6 +26,16 @@ pub(super) fn execute(desk: &mut Desk, shared: &mut Shared, task: &Task, at: Tim
     if !matches!(task.request, Request::Settle | Request::Capture { .. } | Request::Hold(_)) {
         desk.book.account.status.may_receive()?;
     }
+    let watched = recorded::watch(&desk.book, shared, task);
+    let reply = move_credits(desk, shared, task, at)?;
+    if let Some(change) = watched.and_then(|watched| watched.after(&reply, task, at)) {
+        shared.effects.changes.push(change);
+    }
+    Ok(reply)
+}
+
+/// Executes one that moves credits, or changes what will, on a book that is settled.
+fn move_credits(desk: &mut Desk, shared: &mut Shared, task: &Task, at: Timestamp) -> Result<Reply, StoreError> {
     let book = &mut desk.book;
     Ok(match &task.request {
         Request::Grant(new) => {
@@ -104,15 +114,18 @@ fn set_status(
     status: OrganizationStatus,
     at: Timestamp,
 ) -> Result<Reply, StoreError> {
-    let status = desk.book.account.status.change_to(status)?;
+    let before = desk.book.account.status;
+    let status = before.change_to(status)?;
     if status == OrganizationStatus::Closed {
         // Closed is for good: no period of a plan begins any more.
         desk.book.settle(at)?;
-        if desk.book.subscription().is_some() {
+        if let Some(ended) = desk.book.subscription().map(|subscription| recorded::ended(subscription, task, at)) {
             desk.book.unsubscribe()?;
+            shared.effects.changes.push(ended);
         }
     }
     desk.book.account.status = status;
+    shared.effects.changes.extend(recorded::status(before, status, task, at));
     shared.effects.statuses.push((task.organization_id, status, at));
     Ok(Reply::Status(status))
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::decide::Verdict;
 use super::writer::Writer;
 use super::{Answer, ConsumeItem, Job, Reply, Request, Task, limits};
+use crate::audit::Author;
 use crate::cache::Caches;
 use crate::clock;
 use crate::config::{Engine, StoreConfig};
@@ -68,7 +69,7 @@ impl Ledger {
     }
 
     pub(crate) async fn consume(&self, item: ConsumeItem) -> Result<Answer<Consumption>, StoreError> {
-        let task = task(item.organization_id, Request::Consume(item.request), item.key)?;
+        let task = task(item.organization_id, Request::Consume(item.request), item.key, None)?;
         let id = task.id;
         consumption(id, self.execute(task).await)
     }
@@ -92,7 +93,7 @@ impl Ledger {
         // The id of what was handed in, or why it was not.
         let mut asked = Vec::with_capacity(items.size_hint().0);
         for item in items {
-            let entered = task(item.organization_id, Request::Consume(item.request), item.key).and_then(|task| {
+            let entered = task(item.organization_id, Request::Consume(item.request), item.key, None).and_then(|task| {
                 self.enter(task.organization_id)?;
                 Ok(task)
             });
@@ -121,9 +122,10 @@ impl Ledger {
         organization_id: OrganizationId,
         request: Request,
         key: Option<IdempotencyKey>,
+        author: Option<Arc<Author>>,
     ) -> Result<Answer<Reply>, StoreError> {
         let is_capture = matches!(request, Request::Capture { .. });
-        let task = task(organization_id, request, key)?;
+        let task = task(organization_id, request, key, author)?;
         let id = task.id;
         let verdict = self.execute(task).await;
         if is_capture { to_look_up(id, verdict) } else { verdict }
@@ -159,9 +161,14 @@ impl Ledger {
     }
 }
 
-fn task(organization_id: OrganizationId, request: Request, key: Option<IdempotencyKey>) -> Result<Task, StoreError> {
+fn task(
+    organization_id: OrganizationId,
+    request: Request,
+    key: Option<IdempotencyKey>,
+    author: Option<Arc<Author>>,
+) -> Result<Task, StoreError> {
     let binding = key.map(|key| request.bind(key)).transpose()?;
-    Ok(Task { organization_id, id: clock::new_uuid(), request, binding })
+    Ok(Task { organization_id, id: clock::new_uuid(), request, binding, author })
 }
 
 /// How many requests wait, in all and of each organization.

@@ -71,7 +71,8 @@ async fn spend(
     let mut took = Vec::with_capacity(count);
     for _ in 0..count {
         let id = clock::new_uuid();
-        let task = Task { organization_id, id, request: Request::Consume(request.clone()), binding: None };
+        let task =
+            Task { organization_id, id, request: Request::Consume(request.clone()), binding: None, author: None };
         let started = Instant::now();
         let facts = read::read(connection, &config.clock, &[&task]).await?;
         let (verdicts, effects) = decide(facts, &[&task])?;

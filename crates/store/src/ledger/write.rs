@@ -13,6 +13,7 @@ use multicredit_domain::{
 };
 
 use super::decide::{Effects, NewKey};
+use crate::audit;
 use crate::error::AttemptError;
 use crate::sql::{Cell, Column, Connection, Kind, Statement, credit_columns};
 
@@ -255,6 +256,7 @@ impl Effects {
             && self.changed_holds.is_empty()
             && self.subscriptions.is_empty()
             && self.keys.is_empty()
+            && self.changes.is_empty()
     }
 }
 
@@ -272,7 +274,9 @@ pub(super) async fn write(connection: &mut Connection, effects: &Effects) -> Res
     movements(connection, &effects.movements).await?;
     consumptions(connection, &effects.consumptions).await?;
     keys(connection, &effects.keys).await?;
-    accounts(connection, &effects.accounts).await
+    accounts(connection, &effects.accounts).await?;
+    // Last, for it locks: see there.
+    audit::record(audit::Session::Ledger(connection), &effects.changes).await
 }
 
 async fn accounts(connection: &mut Connection, accounts: &[Account]) -> Result<(), AttemptError> {

@@ -1,5 +1,7 @@
 //! The catalogue of actions and their prices.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt as _;
 use multicredit_domain::{Action, ActionType, Credits, Price, Quantity, Refusal, Timestamp};
 use sea_orm::ActiveValue::Set;
@@ -9,7 +11,8 @@ use sea_orm::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::in_transaction;
+use super::{audit, in_transaction};
+use crate::audit::{AuditOperation, Author, Change, snapshot};
 use crate::clock::Clock;
 use crate::entity::{credit_action_versions, credit_actions};
 use crate::error::{BadRow, StoreError};
@@ -48,10 +51,11 @@ impl Store {
     ///
     /// [`Refusal::InvalidField`] if `effective_at` lies in the past: what has been charged cannot be charged anew.
     pub async fn put_action(&self, action_type: ActionType, price: NewPrice) -> Result<StoredAction, StoreError> {
-        let clock = self.clock().clone();
-        let stored =
-            in_transaction(self.database(), move |transaction| put(transaction, clock, action_type, price).boxed())
-                .await?;
+        let (clock, author) = (self.clock().clone(), self.author());
+        let put = in_transaction(self.database(), move |transaction| {
+            put(transaction, clock, action_type, price, author).boxed()
+        });
+        let stored = put.await?;
         self.caches().action_changed(&stored.action.action_type).await;
         Ok(stored)
     }
@@ -97,6 +101,7 @@ async fn put(
     clock: Clock,
     action_type: ActionType,
     price: NewPrice,
+    author: Option<Arc<Author>>,
 ) -> Result<StoredAction, StoreError> {
     let backend = transaction.get_database_backend();
     if backend == sea_orm::DbBackend::Postgres {
@@ -135,7 +140,20 @@ async fn put(
     };
     new_version.insert(transaction).await?;
     let versions = versions(transaction, [row.action_type.clone()]).await?;
-    stored(row, &versions, now)
+    let before = versions.iter().find(|other| other.version == version - 1).cloned().map(Price::try_from);
+    let stored = stored(row, &versions, now)?;
+    let change = Change {
+        organization_id: None,
+        author,
+        actor: None,
+        operation: AuditOperation::PutAction,
+        subject: stored.action.action_type.to_string(),
+        before: before.transpose()?.as_ref().map(snapshot::price),
+        after: Some(snapshot::price(&stored.latest)),
+        at: now,
+    };
+    audit(transaction, change).await?;
+    Ok(stored)
 }
 
 async fn versions(

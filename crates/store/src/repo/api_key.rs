@@ -1,14 +1,23 @@
 //! API keys. The secret is never here: only its SHA-256 comes in, and only that is compared.
 
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
 use multicredit_domain::{ApiKeyId, OrganizationId, Timestamp};
 use sea_orm::ActiveValue::Set;
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::sea_query::LockType;
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
 
-use crate::clock;
+use super::{audit, in_transaction};
+use crate::audit::{AuditOperation, Author, Change, snapshot};
+use crate::clock::{self, Clock};
 use crate::entity::api_keys::{ActiveModel, Column, Entity, Model};
 use crate::error::{BadRow, Conflict, StoreError, is_unique_violation};
 use crate::page::{Page, PageRequest};
-use crate::store::Store;
+use crate::store::{Store, now};
 
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -108,10 +117,20 @@ impl Store {
             created_at: Set(self.now().await?),
             revoked_at: Set(None),
         };
-        let row = row.insert(self.database()).await.map_err(|error| {
-            if is_unique_violation(&error) { Conflict::KeyExists.into() } else { StoreError::from(error) }
-        })?;
-        Ok(row.try_into()?)
+        let author = self.author();
+        in_transaction(self.database(), move |transaction| {
+            async move {
+                let row = row.insert(transaction).await.map_err(|error| {
+                    if is_unique_violation(&error) { Conflict::KeyExists.into() } else { StoreError::from(error) }
+                })?;
+                let key = ApiKey::try_from(row)?;
+                let made = change(&key, AuditOperation::CreateApiKey, (None, Some(&key)), author, key.created_at);
+                audit(transaction, made).await?;
+                Ok(key)
+            }
+            .boxed()
+        })
+        .await
     }
 
     /// The key with that digest, revoked or not, if there is one.
@@ -151,14 +170,47 @@ impl Store {
 
     /// Ends a key's validity, once; `false` if there is no such key.
     pub async fn revoke_api_key(&self, id: ApiKeyId) -> Result<bool, StoreError> {
-        let Some(row) = Entity::find_by_id(id.uuid()).one(self.database()).await? else {
-            return Ok(false);
-        };
-        if row.revoked_at.is_none() {
-            let revoked =
-                ActiveModel { id: Set(row.id), revoked_at: Set(Some(self.now().await?)), ..Default::default() };
-            revoked.update(self.database()).await?;
-        }
-        Ok(true)
+        let (clock, author) = (self.clock().clone(), self.author());
+        in_transaction(self.database(), move |transaction| revoke(transaction, clock, id, author).boxed()).await
+    }
+}
+
+async fn revoke(
+    transaction: &DatabaseTransaction,
+    clock: Clock,
+    id: ApiKeyId,
+    author: Option<Arc<Author>>,
+) -> Result<bool, StoreError> {
+    let row = Entity::find_by_id(id.uuid()).lock(LockType::NoKeyUpdate).one(transaction).await?;
+    let Some(row) = row else { return Ok(false) };
+    let before = ApiKey::try_from(row)?;
+    if before.revoked_at.is_some() {
+        return Ok(true);
+    }
+    let now = now(transaction, &clock).await?;
+    let revoked = ActiveModel { id: Set(id.uuid()), revoked_at: Set(Some(now)), ..Default::default() };
+    let after = ApiKey::try_from(revoked.update(transaction).await?)?;
+    let revoked = change(&after, AuditOperation::RevokeApiKey, (Some(&before), Some(&after)), author, now);
+    audit(transaction, revoked).await?;
+    Ok(true)
+}
+
+/// The change for the audit log. What is bound to an organization is told to that organization's chain.
+fn change(
+    key: &ApiKey,
+    operation: AuditOperation,
+    (before, after): (Option<&ApiKey>, Option<&ApiKey>),
+    author: Option<Arc<Author>>,
+    at: Timestamp,
+) -> Change {
+    Change {
+        organization_id: key.organization_id,
+        author,
+        actor: None,
+        operation,
+        subject: key.id.to_string(),
+        before: before.map(snapshot::api_key),
+        after: after.map(snapshot::api_key),
+        at,
     }
 }

@@ -1,15 +1,23 @@
 //! Members: which users belong to which organizations.
 
-use multicredit_domain::{OrganizationId, Timestamp};
-use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use multicredit_domain::{OrganizationId, Refusal, Timestamp};
+use sea_orm::ActiveValue::Set;
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, ModelTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{audit, in_transaction, lock_organization};
+use crate::audit::{AuditOperation, Author, Change};
+use crate::clock::Clock;
 use crate::entity::organization_members::{ActiveModel, Column, Entity, Model};
 use crate::error::{BadRow, StoreError};
 use crate::page::{Page, PageRequest};
-use crate::store::Store;
+use crate::store::{Store, now};
 
 /// The most organizations of a user that are kept in memory. A user of more is looked up page by page.
 const KEPT_MAX: usize = 200;
@@ -74,6 +82,75 @@ fn role(row: &Model) -> Result<MemberRole, BadRow> {
     MemberRole::from_name(&row.role).ok_or(BadRow { table: "organization_members", column: "role" })
 }
 
+/// Whose membership somebody changes.
+struct Changing {
+    organization_id: OrganizationId,
+    user_id: String,
+    clock: Clock,
+    author: Option<Arc<Author>>,
+}
+
+impl Changing {
+    async fn current(&self, transaction: &DatabaseTransaction) -> Result<Option<Model>, StoreError> {
+        Ok(Entity::find_by_id((self.organization_id.uuid(), self.user_id.clone())).one(transaction).await?)
+    }
+
+    /// The change for the audit log, of a role that was and one that is.
+    fn change(
+        self,
+        operation: AuditOperation,
+        before: Option<&str>,
+        after: Option<MemberRole>,
+        at: Timestamp,
+    ) -> Change {
+        Change {
+            organization_id: Some(self.organization_id),
+            author: self.author,
+            actor: None,
+            operation,
+            subject: self.user_id,
+            before: before.map(|role| json!({ "role": role })),
+            after: after.map(|role| json!({ "role": role.as_str() })),
+            at,
+        }
+    }
+}
+
+async fn put(transaction: &DatabaseTransaction, changing: Changing, role: MemberRole) -> Result<Member, StoreError> {
+    lock_organization(transaction, changing.organization_id).await?;
+    let current = changing.current(transaction).await?;
+    let now = now(transaction, &changing.clock).await?;
+    let created_at = current.as_ref().map_or(now, |row| row.created_at);
+    let member = Member { user_id: changing.user_id.clone(), role, created_at };
+    let row = ActiveModel {
+        organization_id: Set(changing.organization_id.uuid()),
+        user_id: Set(member.user_id.clone()),
+        role: Set(role.as_str().to_owned()),
+        created_at: Set(created_at),
+    };
+    match &current {
+        Some(current) if current.role == role.as_str() => return Ok(member),
+        Some(_) => row.update(transaction).await?,
+        None => row.insert(transaction).await?,
+    };
+    let before = current.as_ref().map(|row| row.role.as_str());
+    audit(transaction, changing.change(AuditOperation::PutMember, before, Some(role), now)).await?;
+    Ok(member)
+}
+
+async fn delete(transaction: &DatabaseTransaction, changing: Changing) -> Result<bool, StoreError> {
+    match lock_organization(transaction, changing.organization_id).await {
+        Err(StoreError::Refused(Refusal::UnknownOrganization)) => return Ok(false),
+        locked => locked?,
+    };
+    let Some(current) = changing.current(transaction).await? else { return Ok(false) };
+    let now = now(transaction, &changing.clock).await?;
+    let before = current.role.clone();
+    current.delete(transaction).await?;
+    audit(transaction, changing.change(AuditOperation::DeleteMember, Some(&before), None, now)).await?;
+    Ok(true)
+}
+
 impl Store {
     /// Makes a user a member, or changes the role of one.
     pub async fn put_member(
@@ -82,28 +159,25 @@ impl Store {
         user_id: &str,
         role: MemberRole,
     ) -> Result<Member, StoreError> {
-        self.organization(organization_id).await?;
-        let row = ActiveModel {
-            organization_id: Set(organization_id.uuid()),
-            user_id: Set(user_id.to_owned()),
-            role: Set(role.as_str().to_owned()),
-            created_at: Set(self.now().await?),
-        };
-        let conflict =
-            OnConflict::columns([Column::OrganizationId, Column::UserId]).update_column(Column::Role).to_owned();
-        Entity::insert(row).on_conflict(conflict).exec_without_returning(self.database()).await?;
+        let changing = self.changing(organization_id, user_id);
+        let put = in_transaction(self.database(), move |transaction| put(transaction, changing, role).boxed());
+        let member = put.await?;
         self.caches().user_changed(user_id).await;
-        let row = Entity::find_by_id((organization_id.uuid(), user_id.to_owned())).one(self.database()).await?;
-        let row = row.ok_or(StoreError::NotFound)?;
-        Ok(Member { role: self::role(&row)?, user_id: row.user_id, created_at: row.created_at })
+        Ok(member)
     }
 
     /// Ends a membership; `false` if there was none.
     pub async fn delete_member(&self, organization_id: OrganizationId, user_id: &str) -> Result<bool, StoreError> {
-        let key = (organization_id.uuid(), user_id.to_owned());
-        let deleted = Entity::delete_by_id(key).exec(self.database()).await?.rows_affected > 0;
+        let changing = self.changing(organization_id, user_id);
+        let delete = in_transaction(self.database(), move |transaction| delete(transaction, changing).boxed());
+        let deleted = delete.await?;
         self.caches().user_changed(user_id).await;
         Ok(deleted)
+    }
+
+    fn changing(&self, organization_id: OrganizationId, user_id: &str) -> Changing {
+        let (clock, author) = (self.clock().clone(), self.author());
+        Changing { organization_id, user_id: user_id.to_owned(), clock, author }
     }
 
     /// The organization's members by user.

@@ -5,6 +5,7 @@
 
 pub mod action;
 pub mod api_key;
+pub mod audit_log;
 pub mod balance;
 pub mod book;
 pub mod consumption;
@@ -16,11 +17,31 @@ pub mod organization;
 pub mod plan;
 
 use futures_util::future::BoxFuture;
-use sea_orm::{DatabaseTransaction, SqliteTransactionMode, TransactionOptions};
+use multicredit_domain::{OrganizationId, Refusal};
+use sea_orm::sea_query::LockType;
+use sea_orm::{DatabaseTransaction, EntityTrait, QuerySelect, SqliteTransactionMode, TransactionOptions};
 use tracing::Instrument as _;
 
+use crate::audit::{self, Change};
+use crate::entity::organizations;
 use crate::error::StoreError;
 use crate::reader::Reader;
+
+/// Tells the audit log of a change to a catalogue, which must be the last thing in its transaction.
+async fn audit(transaction: &DatabaseTransaction, change: Change) -> Result<(), StoreError> {
+    Ok(audit::record(audit::Session::Catalogue(transaction), &[change]).await?)
+}
+
+/// Locks an organization's row, so that what is read of the organization's catalogues is what will be changed. Answers
+/// the row, or [`Refusal::UnknownOrganization`].
+async fn lock_organization(
+    transaction: &DatabaseTransaction,
+    id: OrganizationId,
+) -> Result<organizations::Model, StoreError> {
+    // Not FOR UPDATE: that would block inserts of rows that refer to the organization. SQLite locks no rows.
+    let row = organizations::Entity::find_by_id(id.uuid()).lock(LockType::NoKeyUpdate).one(transaction).await?;
+    Ok(row.ok_or(Refusal::UnknownOrganization)?)
+}
 
 /// Does catalogue writes that belong together in one transaction.
 ///

@@ -1,16 +1,20 @@
 //! Organizations.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt as _;
 use multicredit_domain::{ExternalId, Organization, OrganizationId, OrganizationStatus, Refusal, TimeZone};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use serde_json::{Map, json};
 
-use super::in_transaction;
-use crate::clock;
+use super::{audit, in_transaction, lock_organization};
+use crate::audit::{AuditOperation, Author, Change, snapshot};
+use crate::clock::{self, Clock};
 use crate::entity::{organization_credits, organizations};
 use crate::error::{Conflict, StoreError, is_unique_violation};
 use crate::page::{Page, PageRequest};
-use crate::store::Store;
+use crate::store::{Store, now};
 
 /// An organization to make.
 #[derive(Debug, Clone)]
@@ -58,18 +62,30 @@ impl Store {
             // Every credit column begins at its default, 0.
             ..Default::default()
         };
-        let row = in_transaction(self.database(), move |transaction| {
+        let author = self.author();
+        in_transaction(self.database(), move |transaction| {
             async move {
                 let row = organization.insert(transaction).await.map_err(|error| {
                     if is_unique_violation(&error) { Conflict::ExternalIdTaken.into() } else { StoreError::from(error) }
                 })?;
                 account.insert(transaction).await?;
-                Ok(row)
+                let organization = Organization::try_from(row)?;
+                let change = Change {
+                    organization_id: Some(organization.id),
+                    author,
+                    actor: None,
+                    operation: AuditOperation::CreateOrganization,
+                    subject: organization.id.to_string(),
+                    before: None,
+                    after: Some(snapshot::organization(&organization)),
+                    at: now,
+                };
+                audit(transaction, change).await?;
+                Ok(organization)
             }
             .boxed()
         })
-        .await?;
-        Ok(row.try_into()?)
+        .await
     }
 
     /// The organization of that id, or [`Refusal::UnknownOrganization`].
@@ -119,15 +135,60 @@ impl Store {
             self.set_status(id, status).await?;
         }
         if update.name.is_some() || update.time_zone.is_some() {
-            let changed = organizations::ActiveModel {
-                id: Set(id.uuid()),
-                name: update.name.map_or(NotSet, Set),
-                time_zone: update.time_zone.map_or(NotSet, |zone| Set(zone.into())),
-                updated_at: Set(self.now().await?),
-                ..Default::default()
-            };
-            changed.update(self.database()).await?;
+            let (clock, author) = (self.clock().clone(), self.author());
+            in_transaction(self.database(), move |transaction| {
+                describe(transaction, clock, id, update, author).boxed()
+            })
+            .await?;
         }
         self.organization(id).await
     }
+}
+
+/// Changes what an organization is called and where its days begin.
+async fn describe(
+    transaction: &DatabaseTransaction,
+    clock: Clock,
+    id: OrganizationId,
+    update: OrganizationUpdate,
+    author: Option<Arc<Author>>,
+) -> Result<(), StoreError> {
+    let current = Organization::try_from(lock_organization(transaction, id).await?)?;
+    if current.status == OrganizationStatus::Closed {
+        return Err(Refusal::OrganizationClosed.into());
+    }
+    let name = update.name.filter(|name| *name != current.name);
+    let time_zone = update.time_zone.filter(|zone| *zone != current.time_zone);
+    let (mut before, mut after) = (Map::new(), Map::new());
+    if let Some(name) = &name {
+        before.insert("name".to_owned(), json!(current.name));
+        after.insert("name".to_owned(), json!(name));
+    }
+    if let Some(time_zone) = &time_zone {
+        before.insert("time_zone".to_owned(), json!(current.time_zone));
+        after.insert("time_zone".to_owned(), json!(time_zone));
+    }
+    if after.is_empty() {
+        return Ok(());
+    }
+    let now = now(transaction, &clock).await?;
+    let changed = organizations::ActiveModel {
+        id: Set(id.uuid()),
+        name: name.map_or(NotSet, Set),
+        time_zone: time_zone.map_or(NotSet, |zone| Set(zone.into())),
+        updated_at: Set(now),
+        ..Default::default()
+    };
+    changed.update(transaction).await?;
+    let change = Change {
+        organization_id: Some(id),
+        author,
+        actor: None,
+        operation: AuditOperation::UpdateOrganization,
+        subject: id.to_string(),
+        before: Some(before.into()),
+        after: Some(after.into()),
+        at: now,
+    };
+    audit(transaction, change).await
 }

@@ -1,5 +1,7 @@
 //! Plans, and who subscribes to them.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt as _;
 use multicredit_domain::{
     Credits, OrganizationId, Plan, PlanCode, PlanPeriod, PlanTerms, Refusal, Subscription, Timestamp,
@@ -8,7 +10,8 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, Statement};
 
 use super::book::SettledBook;
-use super::in_transaction;
+use super::{audit, in_transaction};
+use crate::audit::{AuditOperation, Author, Change, snapshot};
 use crate::clock::Clock;
 use crate::entity::{plan_versions, plans};
 use crate::error::{BadRow, StoreError};
@@ -30,9 +33,10 @@ pub struct NewPlan {
 impl Store {
     /// Adds a version to a plan, and the plan if there is none. Who subscribed before keeps the version subscribed to.
     pub async fn put_plan(&self, code: PlanCode, new: NewPlan) -> Result<Plan, StoreError> {
-        let clock = self.clock().clone();
-        let plan =
-            in_transaction(self.database(), move |transaction| put(transaction, clock, code, new).boxed()).await?;
+        let (clock, author) = (self.clock().clone(), self.author());
+        let put =
+            in_transaction(self.database(), move |transaction| put(transaction, clock, code, new, author).boxed());
+        let plan = put.await?;
         self.caches().plan_changed(&plan.terms.code).await;
         Ok(plan)
     }
@@ -45,10 +49,7 @@ impl Store {
 
     /// The latest version of a plan; [`Refusal::UnknownPlan`] if there is none.
     pub async fn plan(&self, code: &PlanCode) -> Result<Plan, StoreError> {
-        let row = plans::Entity::find_by_id(code.as_str()).one(self.database()).await?.ok_or(Refusal::UnknownPlan)?;
-        let version = plan_versions::Entity::find_by_id((row.code, row.latest_version)).one(self.database()).await?;
-        let version = version.ok_or(BadRow { table: "plans", column: "latest_version" })?;
-        Ok(Plan { terms: version.try_into()?, created_at: row.created_at })
+        Ok(latest(self.database(), code).await?.ok_or(Refusal::UnknownPlan)?)
     }
 
     /// Subscribes an organization to the latest version of a plan. The current period's lot is granted at once; where
@@ -71,11 +72,20 @@ impl Store {
     }
 }
 
+/// The latest version of a plan, if there is one.
+async fn latest(database: &impl ConnectionTrait, code: &PlanCode) -> Result<Option<Plan>, StoreError> {
+    let Some(row) = plans::Entity::find_by_id(code.as_str()).one(database).await? else { return Ok(None) };
+    let version = plan_versions::Entity::find_by_id((row.code, row.latest_version)).one(database).await?;
+    let version = version.ok_or(BadRow { table: "plans", column: "latest_version" })?;
+    Ok(Some(Plan { terms: version.try_into()?, created_at: row.created_at }))
+}
+
 async fn put(
     transaction: &DatabaseTransaction,
     clock: Clock,
     code: PlanCode,
     new: NewPlan,
+    author: Option<Arc<Author>>,
 ) -> Result<Plan, StoreError> {
     let backend = transaction.get_database_backend();
     if backend == DbBackend::Postgres {
@@ -84,9 +94,9 @@ async fn put(
         transaction.execute_raw(Statement::from_string(backend, lock)).await?;
     }
     let now = now(transaction, &clock).await?;
-    let existing = plans::Entity::find_by_id(code.as_str()).one(transaction).await?;
-    let version = existing.as_ref().map_or(0, |row| row.latest_version) + 1;
-    let created_at = existing.as_ref().map_or(now, |row| row.created_at);
+    let existing = latest(transaction, &code).await?;
+    let version = existing.as_ref().map_or(0, |plan| plan.terms.version) + 1;
+    let created_at = existing.as_ref().map_or(now, |plan| plan.created_at);
     let row = plans::ActiveModel {
         code: Set(code.as_str().to_owned()),
         latest_version: Set(version),
@@ -107,7 +117,19 @@ async fn put(
         priority: new.priority,
     };
     version_row(&terms, now).insert(transaction).await?;
-    Ok(Plan { terms, created_at })
+    let plan = Plan { terms, created_at };
+    let change = Change {
+        organization_id: None,
+        author,
+        actor: None,
+        operation: AuditOperation::PutPlan,
+        subject: plan.terms.code.to_string(),
+        before: existing.as_ref().map(snapshot::plan),
+        after: Some(snapshot::plan(&plan)),
+        at: now,
+    };
+    audit(transaction, change).await?;
+    Ok(plan)
 }
 
 fn version_row(terms: &PlanTerms, now: Timestamp) -> plan_versions::ActiveModel {

@@ -259,7 +259,7 @@ impl Connection {
     async fn query_here(&mut self, statement: &Statement, rows: &Rows) -> Result<Vec<QueryResult>, sqlx::Error> {
         match self {
             Self::Postgres(connection, _) => {
-                let arguments = rows.bind_postgres().map_err(sqlx::Error::Encode)?;
+                let arguments = statement.bind_postgres(rows)?;
                 let query = sqlx::query_with(AssertSqlSafe(statement.postgres.clone()), arguments);
                 Ok(query.fetch_all(connection).await?.into_iter().map(Into::into).collect())
             }
@@ -283,7 +283,7 @@ impl Connection {
     async fn execute_here(&mut self, statement: &Statement, rows: &Rows) -> Result<u64, sqlx::Error> {
         match self {
             Self::Postgres(connection, _) => {
-                let arguments = rows.bind_postgres().map_err(sqlx::Error::Encode)?;
+                let arguments = statement.bind_postgres(rows)?;
                 let query = sqlx::query_with(AssertSqlSafe(statement.postgres.clone()), arguments);
                 Ok(query.execute(connection).await?.rows_affected())
             }

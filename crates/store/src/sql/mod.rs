@@ -14,8 +14,9 @@ pub(crate) use rows::{Cell, Column, Kind, Rows, credit_columns};
 use std::sync::Arc;
 
 use multicredit_domain::usage::QUARTER_SECONDS;
-use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, IdenStatic, Iterable, QueryResult};
-use sqlx::AssertSqlSafe;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, IdenStatic, Iterable, QueryResult};
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments as _, AssertSqlSafe};
 
 use crate::config::Engine;
 use crate::reader::Reader;
@@ -25,6 +26,8 @@ pub(crate) struct Statement {
     postgres: Arc<str>,
     sqlite: Arc<str>,
     columns: Vec<Column>,
+    /// Whether PostgreSQL takes the rows as one text as well.
+    is_of_text: bool,
 }
 
 /// What differs between the engines in the text of a statement.
@@ -69,8 +72,20 @@ pub(crate) fn quarter(engine: Engine, instant: &str) -> String {
 impl Statement {
     /// The statement that `text` writes for each engine over rows of these columns.
     pub(crate) fn new(columns: Vec<Column>, text: impl Fn(&Dialect<'_>) -> String) -> Self {
+        let source = rows::source(Engine::Postgres, &columns);
+        Self::over(columns, &source, text)
+    }
+
+    /// The same with the rows as one JSON text on both engines. That costs PostgreSQL a little more, and is a parameter
+    /// that every way to a connection can carry: the ledger's, and a transaction of the pool.
+    pub(crate) fn of_text(columns: Vec<Column>, text: impl Fn(&Dialect<'_>) -> String) -> Self {
+        let source = rows::source_of_text(&columns);
+        Self { is_of_text: true, ..Self::over(columns, &source, text) }
+    }
+
+    fn over(columns: Vec<Column>, source: &str, text: impl Fn(&Dialect<'_>) -> String) -> Self {
         let postgres = text(&Dialect {
-            source: &rows::source(Engine::Postgres, &columns),
+            source,
             // Not FOR UPDATE: that would block inserts of rows that refer to the organization.
             lock_c: "FOR NO KEY UPDATE OF c",
             clock: "clock_timestamp()",
@@ -82,7 +97,7 @@ impl Statement {
             clock: "NULL",
             engine: Engine::Sqlite,
         });
-        Self { postgres: postgres.into(), sqlite: sqlite.into(), columns }
+        Self { postgres: postgres.into(), sqlite: sqlite.into(), columns, is_of_text: false }
     }
 
     /// An INSERT of all columns.
@@ -94,13 +109,35 @@ impl Statement {
     /// Runs it over `rows` on any connection of a share of the pool, and answers what it returns.
     pub(crate) async fn query(&self, database: &Reader, rows: &Rows) -> Result<Vec<QueryResult>, sqlx::Error> {
         if database.get_database_backend() == DbBackend::Postgres {
-            let arguments = rows.bind_postgres().map_err(sqlx::Error::Encode)?;
+            let arguments = self.bind_postgres(rows)?;
             return database.fetch_postgres(self.postgres.clone(), arguments).await;
         }
         let _permit = database.permit_of_sqlx().await?;
         let query = sqlx::query(AssertSqlSafe(self.sqlite.clone())).bind(rows.to_json());
         let found = query.fetch_all(database.pool().get_sqlite_connection_pool()).await?;
         Ok(found.into_iter().map(Into::into).collect())
+    }
+
+    /// Runs one that takes its rows as text in a transaction of the pool, and answers what it returns.
+    pub(crate) async fn query_in(
+        &self,
+        transaction: &DatabaseTransaction,
+        rows: &Rows,
+    ) -> Result<Vec<QueryResult>, DbErr> {
+        debug_assert!(self.is_of_text, "arrays cannot be bound here");
+        let backend = transaction.get_database_backend();
+        let sql = if backend == DbBackend::Postgres { &self.postgres } else { &self.sqlite };
+        let statement = sea_orm::Statement::from_sql_and_values(backend, &**sql, [rows.to_json().into()]);
+        transaction.query_all_raw(statement).await
+    }
+
+    fn bind_postgres(&self, rows: &Rows) -> Result<PgArguments, sqlx::Error> {
+        if !self.is_of_text {
+            return rows.bind_postgres().map_err(sqlx::Error::Encode);
+        }
+        let mut arguments = PgArguments::default();
+        arguments.add(rows.to_json()).map_err(sqlx::Error::Encode)?;
+        Ok(arguments)
     }
 
     /// Empty rows for this statement.

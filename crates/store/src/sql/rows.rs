@@ -217,6 +217,18 @@ pub(super) fn source(engine: Engine, columns: &[Column]) -> String {
     format!("(SELECT {fields} FROM unnest({arrays}) AS u({names})) AS v")
 }
 
+/// The rows in a FROM clause of PostgreSQL, called `v`, from the text that SQLite takes.
+pub(super) fn source_of_text(columns: &[Column]) -> String {
+    let fields = columns.iter().enumerate().map(|(i, Column { name, kind })| {
+        let value_type = if *kind == Kind::Json { "jsonb" } else { array_type(*kind) };
+        format!("(u.line->>{i})::{value_type} AS {name}")
+    });
+    format!(
+        "(SELECT {} FROM jsonb_array_elements($1::text::jsonb) AS u(line)) AS v",
+        fields.collect::<Vec<_>>().join(", ")
+    )
+}
+
 const fn array_type(kind: Kind) -> &'static str {
     match kind {
         Kind::Uuid => "uuid",

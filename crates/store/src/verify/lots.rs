@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{Check, EXAMPLES_MAX};
+use super::{Check, note};
 use crate::clock::Clock;
 use crate::entity::{credit_grants, organization_credits};
 use crate::error::StoreError;
@@ -35,11 +35,10 @@ struct Findings {
 
 /// Answers how many organizations there are, and what was found.
 pub(super) async fn check(transaction: &DatabaseTransaction, clock: &Clock) -> Result<(u64, Vec<Check>), StoreError> {
-    let new = |name, is_warning| Check { name, violations: 0, examples: Vec::new(), is_warning };
     let mut found = Findings {
-        adds_up: new("available is what remains in live lots, less what was spent since they were settled", false),
-        settles: new("every account can be settled to the present", false),
-        overdue: new("no boundary is long overdue for bookkeeping", true),
+        adds_up: Check::new("available is what remains in live lots, less what was spent since they were settled"),
+        settles: Check::new("every account can be settled to the present"),
+        overdue: Check { is_warning: true, ..Check::new("no boundary is long overdue for bookkeeping") },
     };
     let now = store::now(transaction, clock).await?;
     let unsettled = unsettled(transaction).await?;
@@ -97,13 +96,6 @@ impl Findings {
         if !settled {
             note(&mut self.settles, || format!("organization {}", book.account.organization_id));
         }
-    }
-}
-
-fn note(check: &mut Check, example: impl FnOnce() -> String) {
-    check.violations += 1;
-    if check.examples.len() < EXAMPLES_MAX {
-        check.examples.push(example());
     }
 }
 

@@ -1,8 +1,10 @@
 //! `multicredit verify`: every invariant of the ledger, checked in one read-only snapshot.
 //!
 //! The checks do not trust the code that wrote the rows. Most are SQL that adds the ledger up again ([`checks`]); the
-//! balance against its lots is the domain's own settlement, done in memory ([`lots`]). They hold while servers run.
+//! balance against its lots is the domain's own settlement, done in memory ([`lots`]), and the chains of the audit log
+//! are hashed again line by line ([`audit`]). They hold while servers run.
 
+mod audit;
 mod checks;
 mod lots;
 
@@ -29,6 +31,21 @@ pub struct Check {
     pub examples: Vec<String>,
     /// Whether the finding is only bookkeeping that is overdue, which harms nobody.
     pub is_warning: bool,
+}
+
+impl Check {
+    /// An invariant of which nothing has been found yet.
+    const fn new(name: &'static str) -> Self {
+        Self { name, violations: 0, examples: Vec::new(), is_warning: false }
+    }
+}
+
+/// Counts a violation, and keeps it as an example if there are few.
+fn note(check: &mut Check, example: impl FnOnce() -> String) {
+    check.violations += 1;
+    if check.examples.len() < EXAMPLES_MAX {
+        check.examples.push(example());
+    }
 }
 
 /// What was checked and found.
@@ -75,5 +92,6 @@ async fn verify(transaction: &DatabaseTransaction, clock: &Clock) -> Result<Veri
     }
     let (organizations, mut found) = lots::check(transaction, clock).await?;
     found.extend(checks::check(transaction).await?);
+    found.extend(audit::check(transaction).await?);
     Ok(VerifyReport { organizations, checks: found })
 }

@@ -61,7 +61,7 @@ pub async fn run(args: ImportArgs) -> anyhow::Result<Outcome> {
     let format = choose_format(args.input_format, &args.file)?;
     // Before the database: a misspelt name should not migrate anything.
     let (reader, size) = Reader::open(&args.file, format)?;
-    let store = database::open(&args.database).await?;
+    let store = database::open(&args.database, "import").await?;
     let charged = charge_all(&args, &store, reader, size).await;
     store.close().await;
     let tally = charged?;

@@ -1,0 +1,124 @@
+-- The roles of multicredit on PostgreSQL, with no more rights than each needs.
+--
+--   multicredit_migrator  owns the tables and functions: `migration up`, `migration down`
+--   multicredit_writer    servers and the command line: DATABASE_URL of `multicredit`
+--   multicredit_reader    people and reports: reads everything but what opens doors
+--
+-- Roles belong to the whole cluster, so the migrations make none. Run this as a superuser in the database, with the
+-- schema of multicredit first in the search path (`public` unless you chose another):
+--
+--   psql --no-psqlrc -v ON_ERROR_STOP=1 -f roles.sql multicredit
+--
+-- once before the first migration, so that the migrator may make tables, and again after every `migration up`, so that
+-- what is new has its rights. Running it again changes nothing. Roles are made without a password, with which nobody can
+-- log in over the network: `\password multicredit_writer`.
+--
+-- The audit log is append-only to the writer: an UPDATE, DELETE or TRUNCATE of it fails with SQLSTATE 42501. So are the
+-- ledger's movements, the log of consumptions, refunds, and the versions of prices and plans.
+
+DO $script$
+DECLARE
+    roles CONSTANT text[] := ARRAY['multicredit_migrator', 'multicredit_writer', 'multicredit_reader'];
+    name text;
+BEGIN
+    FOREACH name IN ARRAY roles LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
+            EXECUTE format('CREATE ROLE %I LOGIN', name);
+        END IF;
+        EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), name);
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), name);
+    END LOOP;
+    -- As PostgreSQL has it since version 15; databases that come from an earlier one do not.
+    EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
+    EXECUTE format('GRANT CREATE ON SCHEMA %I TO multicredit_migrator', current_schema());
+END
+$script$;
+
+-- Tables: what servers may do with each.
+DO $script$
+DECLARE
+    relation record;
+BEGIN
+    FOR relation IN
+        SELECT c.oid, c.oid::regclass AS name, c.relkind, known.rights
+        FROM (VALUES
+            ('api_keys', 'SELECT, INSERT, UPDATE'),
+            ('audit_chains', 'SELECT, INSERT, UPDATE'),
+            ('audit_log', 'SELECT, INSERT'),
+            ('background_jobs', 'SELECT, INSERT, UPDATE'),
+            ('credit_action_versions', 'SELECT, INSERT'),
+            ('credit_actions', 'SELECT, INSERT, UPDATE'),
+            ('credit_consumption_logs', 'SELECT, INSERT'),
+            ('credit_draws', 'SELECT, INSERT, UPDATE'),
+            ('credit_grants', 'SELECT, INSERT, UPDATE'),
+            ('credit_holds', 'SELECT, INSERT, UPDATE'),
+            ('credit_movements', 'SELECT, INSERT'),
+            ('credit_refunds', 'SELECT, INSERT'),
+            ('idempotency_keys', 'SELECT, INSERT, DELETE'),
+            ('mv_organization_usage_summary', 'SELECT'),
+            ('organization_credits', 'SELECT, INSERT, UPDATE'),
+            ('organization_members', 'SELECT, INSERT, UPDATE, DELETE'),
+            ('organizations', 'SELECT, INSERT, UPDATE'),
+            ('performance_reports', 'SELECT, INSERT'),
+            ('plan_versions', 'SELECT, INSERT'),
+            ('plans', 'SELECT, INSERT, UPDATE'),
+            ('seaql_migrations', 'SELECT'),
+            ('subscriptions', 'SELECT, INSERT, UPDATE, DELETE'),
+            ('usage_rollups', 'SELECT, INSERT, UPDATE'),
+            ('usage_totals', 'SELECT, INSERT, UPDATE')
+        ) AS known (name, rights)
+        JOIN pg_class c ON c.relname = known.name AND c.relnamespace = current_schema()::regnamespace
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, multicredit_writer, multicredit_reader', relation.name);
+        EXECUTE format('GRANT %s ON %s TO multicredit_writer', relation.rights, relation.name);
+        IF relation.name::text LIKE '%api_keys' THEN
+            -- All but the digests of the keys.
+            EXECUTE format(
+                'GRANT SELECT (id, name, prefix, scopes, organization_id, created_at, revoked_at) ON %s TO multicredit_reader',
+                relation.name
+            );
+        ELSIF relation.name::text NOT LIKE '%idempotency_keys' THEN
+            EXECUTE format('GRANT SELECT ON %s TO multicredit_reader', relation.name);
+        END IF;
+        EXECUTE format(
+            'ALTER %s %s OWNER TO multicredit_migrator',
+            CASE relation.relkind WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END, relation.name
+        );
+    END LOOP;
+    -- Partitions are reached through their table, and belong to whoever makes and drops them.
+    FOR relation IN
+        SELECT child.oid::regclass AS name
+        FROM pg_inherits i
+        JOIN pg_class child ON child.oid = i.inhrelid
+        JOIN pg_class parent ON parent.oid = i.inhparent
+        WHERE parent.relkind = 'p' AND child.relkind = 'r'
+        AND parent.relnamespace = current_schema()::regnamespace
+        AND pg_has_role('multicredit_migrator', parent.relowner, 'MEMBER')
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, multicredit_writer, multicredit_reader', relation.name);
+        EXECUTE format('ALTER TABLE %s OWNER TO multicredit_migrator', relation.name);
+    END LOOP;
+END
+$script$;
+
+-- Functions: servers call them, and nobody else does. Those with the rights of their owner have those of the migrator.
+DO $script$
+DECLARE
+    routine record;
+BEGIN
+    FOR routine IN
+        SELECT p.oid::regprocedure AS name
+        FROM pg_proc p
+        WHERE p.pronamespace = current_schema()::regnamespace
+        AND (
+            p.proname LIKE 'consume\_credits\_%' OR p.proname LIKE 'credit\_%' OR p.proname LIKE 'settle\_%'
+            OR p.proname IN ('ensure_consumption_log_partitions', 'refresh_organization_usage_summary')
+        )
+        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', routine.name);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO multicredit_writer', routine.name);
+        EXECUTE format('ALTER FUNCTION %s OWNER TO multicredit_migrator', routine.name);
+    END LOOP;
+END
+$script$;
