@@ -16,7 +16,7 @@ use crate::helper::{
     engine::on_postgres,
 };
 
-const DROP: &str = "DROP FUNCTION IF EXISTS consume_credits_express";
+pub(crate) const DROP: &str = "DROP FUNCTION IF EXISTS consume_credits_express";
 
 /// The function's text.
 ///

@@ -15,6 +15,7 @@ mod model;
 mod pgbouncer;
 mod report;
 mod roles;
+mod round_trips;
 mod rpc;
 mod rules;
 mod usage;

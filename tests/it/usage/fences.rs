@@ -136,7 +136,7 @@ fn express(id: OrganizationId) -> String {
     #[expect(clippy::disallowed_methods, reason = "it names a row of a test")]
     let row = uuid::Uuid::now_v7();
     format!(
-        "SELECT * FROM consume_credits_express(0, NULL, ARRAY['ai_chat'], ARRAY[1], ARRAY['{id}'::uuid], ARRAY[1], \
+        "SELECT * FROM consume_credits_express(0, NULL, false, ARRAY['ai_chat'], ARRAY[1], ARRAY['{id}'::uuid], ARRAY[1], \
          ARRAY[1::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY['{id}'::uuid], ARRAY[1], \
          ARRAY['{row}'::uuid], ARRAY['ai_chat'], ARRAY[1::bigint], ARRAY[1], ARRAY[NULL::text], \
          ARRAY[NULL::timestamptz], ARRAY[NULL::text], ARRAY[NULL::uuid], ARRAY[NULL::uuid], ARRAY[NULL::integer], \

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use sea_orm::DatabaseConnection;
 use sqlx::postgres::{PgListener, PgPoolOptions};
+use uuid::Uuid;
 
 use super::Caches;
-use super::news::News;
+use super::news::{Message, News};
 use crate::config::StoreConfig;
 use crate::sql::connect_options_postgres;
 
@@ -18,8 +19,8 @@ const CHANNEL: &str = "multicredit_news";
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Tells the others. What is lost here shows for as long as an entry is kept.
-pub(super) async fn notify(pool: &DatabaseConnection, news: &News) {
-    let Ok(text) = serde_json::to_string(news) else { return };
+pub(super) async fn notify(pool: &DatabaseConnection, from: Uuid, news: News) {
+    let text = Message::text(from, vec![news]);
     let sent = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(text);
     if let Err(error) = sent.execute(pool.get_postgres_connection_pool()).await {
         tracing::warn!(%error, "other servers were not told of a change, and may show what was before for a while");
@@ -44,9 +45,8 @@ async fn hear(caches: &Caches, config: &StoreConfig) -> Result<(), sqlx::Error> 
     listener.listen(CHANNEL).await?;
     caches.set_hears(true);
     while let Some(notification) = listener.try_recv().await? {
-        match serde_json::from_str::<News>(notification.payload()) {
-            Ok(news) => caches.hear(&news).await,
-            Err(_) => caches.clear(),
+        for news in Message::told(notification.payload().as_bytes(), caches.id) {
+            caches.hear(&news).await;
         }
     }
     Ok(())

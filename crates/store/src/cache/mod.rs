@@ -34,11 +34,13 @@ use multicredit_domain::{ActionType, OrganizationId, Plan, PlanCode, Spending, S
 use sea_orm::DatabaseConnection;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use self::balances::Balances;
 use self::catalogue::Catalogue;
 use self::news::News;
 use self::redis::Shared;
+use crate::clock::new_uuid;
 use crate::config::{Engine, StoreConfig};
 use crate::error::StoreError;
 use crate::repo::action::ActionEntry;
@@ -61,6 +63,8 @@ const CATALOGUE_MAX: u64 = 10_000;
 
 /// The caches of a store.
 pub(crate) struct Caches {
+    /// This process, as it is called among those that tell each other of changes.
+    id: Uuid,
     balances: Balances,
     pub(crate) actions: Catalogue<ActionType, ActionEntry>,
     pub(crate) plans: Catalogue<PlanCode, Plan>,
@@ -118,6 +122,7 @@ impl Caches {
         let listens = matches!(voice, Voice::Notify(_));
         let catalogue = |name| stats.caches.cache(name);
         let caches = Arc::new(Self {
+            id: new_uuid(),
             balances: Balances::new(stats.caches.cache("balances")),
             actions: Catalogue::new("action", ACTION_TTL, catalogue("actions")),
             plans: Catalogue::new("plan", PLAN_TTL, catalogue("plans")),
@@ -225,7 +230,7 @@ impl Caches {
                     shared.lose_news();
                 }
             }
-            Voice::Notify(pool) => hearing::notify(pool, &news).await,
+            Voice::Notify(pool) => hearing::notify(pool, self.id, news).await,
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use multicredit_domain::{ActionType, Credits, OrganizationId, PlanCode, Spending, Timestamp};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// The most news that waits to be sent. Beyond it Redis cannot follow, and everybody is told to forget everything.
 pub(super) const WAITING_MAX: usize = 65_536;
@@ -26,6 +27,29 @@ pub(super) enum News {
     User(String),
     /// News was lost.
     Everything,
+}
+
+/// News with its sender, who has taken it in already and does not listen to it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Message {
+    pub(super) from: Uuid,
+    pub(super) news: Vec<News>,
+}
+
+impl Message {
+    /// What a text tells whoever is `reader`. A text that makes no sense tells that anything may have changed.
+    pub(super) fn told(text: &[u8], reader: Uuid) -> Vec<News> {
+        match serde_json::from_slice::<Self>(text) {
+            Ok(message) if message.from == reader => Vec::new(),
+            Ok(message) => message.news,
+            Err(_) => vec![News::Everything],
+        }
+    }
+
+    /// The text of a message.
+    pub(super) fn text(from: Uuid, news: Vec<News>) -> String {
+        serde_json::to_string(&Self { from, news }).unwrap_or_default()
+    }
 }
 
 impl News {
@@ -82,8 +106,6 @@ fn merge(organization: OrganizationId, before: &News, news: News) -> News {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
 
     fn spent(organization: u128, count: i64, sequence: i64) -> News {
@@ -115,7 +137,10 @@ mod tests {
     #[test]
     fn news_is_read_as_it_was_written() {
         let news = vec![spent(1, 2, 3), News::User("u".to_owned()), News::Everything];
-        let text = serde_json::to_string(&news).unwrap();
-        assert_eq!(serde_json::from_str::<Vec<News>>(&text).unwrap(), news);
+        let (sender, reader) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let text = Message::text(sender, news.clone());
+        assert_eq!(Message::told(text.as_bytes(), reader), news);
+        assert_eq!(Message::told(text.as_bytes(), sender), []);
+        assert_eq!(Message::told(b"nonsense", reader), [News::Everything]);
     }
 }

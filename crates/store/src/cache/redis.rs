@@ -22,9 +22,10 @@ use sea_orm::DatabaseConnection;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 use super::balances::ttl;
-use super::news::{News, together};
+use super::news::{Message, News, together};
 use super::{BALANCE_TTL, Caches};
 use crate::config::{Engine, StoreConfig};
 use crate::error::StoreError;
@@ -178,15 +179,15 @@ impl Shared {
     }
 
     /// Begins a new epoch, and tells everybody to forget everything.
-    async fn begin_epoch(&self) -> RedisResult<()> {
+    async fn begin_epoch(&self, from: Uuid) -> RedisResult<()> {
         let mut manager = self.manager.clone();
         let epoch: u64 = redis::cmd("INCR").arg(self.name("epoch")).query_async(&mut manager).await?;
         self.epoch.store(epoch, Ordering::Release);
-        self.publish(&[News::Everything]).await
+        self.publish(from, vec![News::Everything]).await
     }
 
-    async fn publish(&self, news: &[News]) -> RedisResult<()> {
-        let text = serde_json::to_string(news).unwrap_or_default();
+    async fn publish(&self, from: Uuid, news: Vec<News>) -> RedisResult<()> {
+        let text = Message::text(from, news);
         let mut manager = self.manager.clone();
         redis::cmd("PUBLISH").arg(self.name("news")).arg(text).query_async(&mut manager).await
     }
@@ -277,8 +278,7 @@ async fn hear(caches: &Caches, shared: &Shared) -> String {
         tokio::select! {
             message = messages.next() => {
                 let Some(message) = message else { return "the connection ended".to_owned() };
-                let news = serde_json::from_slice::<Vec<News>>(message.get_payload_bytes());
-                let news = news.unwrap_or_else(|_| vec![News::Everything]);
+                let news = Message::told(message.get_payload_bytes(), caches.id);
                 if news.contains(&News::Everything) && let Err(error) = shared.refresh_epoch().await {
                     return error.to_string();
                 }
@@ -304,7 +304,7 @@ async fn speak(caches: &Caches, shared: &Shared, mut news: mpsc::Receiver<News>)
             waiting.push(more);
         }
         let told = together(waiting.drain(..));
-        if let Ok(Ok(())) = timeout(REST, tell(caches, shared, &told)).await {
+        if let Ok(Ok(())) = timeout(REST, tell(caches, shared, told)).await {
         } else {
             shared.lose_news();
         }
@@ -313,17 +313,17 @@ async fn speak(caches: &Caches, shared: &Shared, mut news: mpsc::Receiver<News>)
             // All of this is covered by the new epoch.
             while news.try_recv().is_ok() {}
             shared.has_lost_news.store(false, Ordering::Release);
-            if !matches!(timeout(REST, shared.begin_epoch()).await, Ok(Ok(()))) {
+            if !matches!(timeout(REST, shared.begin_epoch(caches.id)).await, Ok(Ok(()))) {
                 shared.lose_news();
             }
         }
     }
 }
 
-async fn tell(caches: &Caches, shared: &Shared, news: &[News]) -> RedisResult<()> {
+async fn tell(caches: &Caches, shared: &Shared, news: Vec<News>) -> RedisResult<()> {
     let mut balances = Vec::new();
     let mut others = redis::pipe();
-    for item in news {
+    for item in &news {
         let mark = |kind, key: &str| shared.key(kind, key);
         match item {
             News::Spent { organization, sequence, .. } | News::Moved { organization, sequence } => {
@@ -352,7 +352,7 @@ async fn tell(caches: &Caches, shared: &Shared, news: &[News]) -> RedisResult<()
         }
         script.invoke_async::<()>(&mut manager).await?;
     }
-    shared.publish(news).await
+    shared.publish(caches.id, news).await
 }
 
 fn mark_changed(pipe: &mut redis::Pipeline, key: Option<String>) {

@@ -12,7 +12,7 @@
 //! so that nothing of it can happen any more; then the ids of the batch are looked for. Those that are there were spent,
 //! the others were not.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
@@ -25,7 +25,7 @@ use multicredit_domain::{
 use sea_orm::{FromQueryResult, QueryResult};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgArguments, PgRow};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::decide::{Facts, Verdict};
@@ -33,7 +33,7 @@ use super::read::PRICE_LOCK;
 use super::writer::{Writer, jittered, timed_out};
 use super::{Answer, Reply, Request, Task, limits, read};
 use crate::entity::credit_consumption_logs;
-use crate::error::{AttemptError, Fault, StoreError};
+use crate::error::{AttemptError, Fault, StoreError, is_unique_violation_of};
 use crate::sql::{Cell, Column, Connection, Kind, Statement, entity_columns};
 
 /// The prices that the writer has seen, and when by the database's clock.
@@ -63,6 +63,56 @@ impl PriceBoard {
     }
 }
 
+/// A key within its organization.
+type OwnedKey = (OrganizationId, Uuid);
+
+/// Which keys this writer has bound of late, so that a request that is sent again is expected.
+///
+/// Keys are not looked for before they are inserted, since nearly all are new; a known one fails the call. That does no
+/// harm but costs a call, and PostgreSQL writes a line to its log. Retries come in bursts, and most of them to where the
+/// first request went.
+#[derive(Debug, Default)]
+pub(super) struct RecentKeys {
+    known: HashSet<OwnedKey>,
+    in_order: VecDeque<OwnedKey>,
+    /// For how many more calls keys are looked for whatever they are.
+    screened_calls: u32,
+}
+
+impl RecentKeys {
+    /// Whether to look for keys before the next call, which has these.
+    fn screens(&mut self, mut keys: impl Iterator<Item = OwnedKey>) -> bool {
+        let expects_some = self.screened_calls > 0;
+        self.screened_calls = self.screened_calls.saturating_sub(1);
+        expects_some || keys.any(|key| self.known.contains(&key))
+    }
+
+    /// A key was known that was not expected to be.
+    const fn met_a_known_one(&mut self) {
+        self.screened_calls = limits::SCREENED_CALLS;
+    }
+
+    fn remember(&mut self, keys: impl Iterator<Item = OwnedKey>) {
+        for key in keys {
+            if !self.known.insert(key) {
+                continue;
+            }
+            self.in_order.push_back(key);
+            if self.in_order.len() > limits::RECENT_KEYS_MAX
+                && let Some(oldest) = self.in_order.pop_front()
+            {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// The keys of a call.
+fn keys(demand: &Demand<'_>) -> impl Iterator<Item = OwnedKey> {
+    let items = demand.iter().flat_map(|(organization, items)| items.iter().map(move |item| (organization, item)));
+    items.filter_map(|(organization, item)| Some((*organization, item.binding?.key.digest())))
+}
+
 /// An item of the call.
 struct Item<'a> {
     index: usize,
@@ -79,7 +129,7 @@ struct Item<'a> {
 type Demand<'a> = BTreeMap<OrganizationId, Vec<Item<'a>>>;
 
 static CALL: LazyLock<String> = LazyLock::new(|| {
-    let arguments = 18 + 3 * CreditType::ALL.len();
+    let arguments = 19 + 3 * CreditType::ALL.len();
     let parameters = (1..=arguments).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ");
     format!("SELECT * FROM consume_credits_express({parameters})")
 });
@@ -104,8 +154,7 @@ impl Writer {
         if demand.is_empty() {
             return verdicts;
         }
-        let call = tokio::time::timeout(self.attempt_deadline(), self.call(&demand)).await;
-        match call.unwrap_or_else(|_| Err(timed_out().into())) {
+        match self.call_in_time(&demand).await {
             Ok(spent) => {
                 if self.caches().keep_balances() {
                     for (organization_id, spending) in spendings(&spent) {
@@ -136,10 +185,29 @@ impl Writer {
         verdicts
     }
 
+    /// The call, with a deadline of our own; once more, with a look for known keys, if one of them was bound already.
+    async fn call_in_time(&mut self, demand: &Demand<'_>) -> Result<Vec<(usize, Consumption)>, AttemptError> {
+        let deadline = Instant::now() + self.attempt_deadline();
+        let timed_out = |_| Err(timed_out().into());
+        let screens = self.recent_keys.screens(keys(demand));
+        let called = timeout_at(deadline, self.call(demand, screens)).await.unwrap_or_else(timed_out);
+        let called = match called {
+            Err(AttemptError::Database(error)) if !screens && is_unique_violation_of(&error) => {
+                self.recent_keys.met_a_known_one();
+                timeout_at(deadline, self.call(demand, true)).await.unwrap_or_else(timed_out)
+            }
+            called => called,
+        };
+        if called.is_ok() {
+            self.recent_keys.remember(keys(demand));
+        }
+        called
+    }
+
     /// The call. Answers the consumptions that were spent, each with the place of its task.
-    async fn call(&mut self, demand: &Demand<'_>) -> Result<Vec<(usize, Consumption)>, AttemptError> {
+    async fn call(&mut self, demand: &Demand<'_>, screens: bool) -> Result<Vec<(usize, Consumption)>, AttemptError> {
         let clock = self.clock().manual_instant();
-        let arguments = arguments(demand, clock).map_err(sqlx::Error::Encode)?;
+        let arguments = arguments(demand, clock, screens).map_err(sqlx::Error::Encode)?;
         let connection = self.connection().await?;
         // In a session that is lent the call is no transaction of its own, and its commit is sent apart from it.
         let is_needed = connection.begin_around().await?;
@@ -163,7 +231,7 @@ impl Writer {
         let deadline = Instant::now() + limits::RETRY_DEADLINE;
         let mut pause = limits::RETRY_PAUSE;
         loop {
-            let found = tokio::time::timeout_at(deadline, self.find(demand)).await;
+            let found = timeout_at(deadline, self.find(demand)).await;
             let error = match found.unwrap_or_else(|_| Err(timed_out().into())) {
                 Ok(found) => {
                     for consumption in found {
@@ -309,7 +377,11 @@ fn consumptions(
 }
 
 /// The arguments of the call, in the order of the function's declaration.
-fn arguments(demand: &Demand<'_>, clock: Option<Timestamp>) -> Result<PgArguments, sqlx::error::BoxDynError> {
+fn arguments(
+    demand: &Demand<'_>,
+    clock: Option<Timestamp>,
+    screens: bool,
+) -> Result<PgArguments, sqlx::error::BoxDynError> {
     use sqlx::Arguments as _;
     let items = || demand.iter().flat_map(|(organization, items)| items.iter().map(move |item| (organization, item)));
     let each = |value: fn(&Item<'_>) -> Option<String>| items().map(|(_, item)| value(item)).collect::<Vec<_>>();
@@ -320,6 +392,7 @@ fn arguments(demand: &Demand<'_>, clock: Option<Timestamp>) -> Result<PgArgument
     let mut arguments = PgArguments::default();
     arguments.add(PRICE_LOCK)?;
     arguments.add(clock)?;
+    arguments.add(screens)?;
     arguments.add(prices.keys().copied().collect::<Vec<_>>())?;
     arguments.add(prices.values().copied().collect::<Vec<_>>())?;
     arguments.add(demand.keys().map(|organization| organization.uuid()).collect::<Vec<_>>())?;
@@ -352,7 +425,7 @@ pub(crate) fn explainable_call(organization: Uuid, id: Uuid, action: &ActionType
     let cost = Quantity::new(1).ok().and_then(|one| price.cost(one).ok()).unwrap_or(Credits::ZERO);
     let version = price.version;
     format!(
-        "SELECT * FROM consume_credits_express({PRICE_LOCK}, NULL, ARRAY['{action}'], ARRAY[{version}], \
+        "SELECT * FROM consume_credits_express({PRICE_LOCK}, NULL, false, ARRAY['{action}'], ARRAY[{version}], \
          ARRAY['{organization}'::uuid], ARRAY[1], {totals}, ARRAY['{organization}'::uuid], ARRAY[1], ARRAY['{id}'::uuid], \
          ARRAY['{action}'], ARRAY[1::bigint], ARRAY[{version}], ARRAY[NULL::text], ARRAY[NULL::timestamptz], \
          ARRAY[NULL::text], ARRAY[NULL::uuid], ARRAY[NULL::uuid], ARRAY[NULL::integer], {costs})",

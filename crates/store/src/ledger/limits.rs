@@ -52,3 +52,10 @@ pub(crate) const RETRY_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How long the server works on one statement of a job of the background: a slice of a rollup takes a second or two, and
 /// making a view anew over very many organizations takes minutes.
 pub(crate) const JOB_STATEMENT_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// How many keys a writer remembers, to expect them when they come again: those of the last seconds under load, in a
+/// megabyte or two.
+pub(crate) const RECENT_KEYS_MAX: usize = 16_384;
+
+/// For how many calls of the express path keys are looked for after one was known that was not expected to be.
+pub(crate) const SCREENED_CALLS: u32 = 64;

@@ -25,7 +25,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::decide::{Effects, Verdict, decide};
-use super::express::PriceBoard;
+use super::express::{PriceBoard, RecentKeys};
 use super::queue::Waiting;
 use super::{Job, Task, limits, read, write};
 use crate::cache::Caches;
@@ -47,6 +47,8 @@ pub(crate) struct Writer {
     lost: Option<Backend>,
     /// The prices that the express path goes by; `None` where there is no such path.
     pub(super) express: Option<PriceBoard>,
+    /// The keys that went by the express path of late.
+    pub(super) recent_keys: RecentKeys,
 }
 
 /// A row that exists if, and only if, a batch was committed.
@@ -104,7 +106,17 @@ impl Writer {
     ) -> Self {
         let takes_express = config.express && engine == Engine::Postgres;
         let express = takes_express.then(PriceBoard::default);
-        Self { engine, config, waiting, caches, stats, connection: None, lost: None, express }
+        Self {
+            engine,
+            config,
+            waiting,
+            caches,
+            stats,
+            connection: None,
+            lost: None,
+            express,
+            recent_keys: RecentKeys::default(),
+        }
     }
 
     /// Works until the queue is closed and empty.
