@@ -62,6 +62,7 @@ BEGIN
             ('performance_reports', 'SELECT, INSERT'),
             ('plan_versions', 'SELECT, INSERT'),
             ('plans', 'SELECT, INSERT, UPDATE'),
+            ('retention_checkpoints', 'SELECT, INSERT, UPDATE'),
             ('seaql_migrations', 'SELECT'),
             ('subscriptions', 'SELECT, INSERT, UPDATE, DELETE'),
             ('usage_rollups', 'SELECT, INSERT, UPDATE'),
@@ -112,7 +113,10 @@ BEGIN
         WHERE p.pronamespace = current_schema()::regnamespace
         AND (
             p.proname LIKE 'consume\_credits\_%' OR p.proname LIKE 'credit\_%' OR p.proname LIKE 'settle\_%'
-            OR p.proname IN ('ensure_consumption_log_partitions', 'refresh_organization_usage_summary')
+            OR p.proname IN (
+                'delete_sealed_consumption_logs', 'drop_sealed_consumption_log_partition',
+                'ensure_consumption_log_partitions', 'refresh_organization_usage_summary'
+            )
         )
         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
     LOOP

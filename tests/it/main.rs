@@ -14,6 +14,7 @@ mod ledger;
 mod model;
 mod pgbouncer;
 mod report;
+mod retention;
 mod roles;
 mod round_trips;
 mod rpc;

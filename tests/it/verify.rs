@@ -1,8 +1,10 @@
 //! `verify` finds what should not be: each invariant has its fault planted, and is named.
 
-use multicredit_domain::{Consume, NewGrant, NewHold, NewRefund, OnExpired, Quantity};
-use multicredit_store::Store;
+use multicredit_domain::{Consume, NewGrant, NewHold, NewRefund, OnExpired, OrganizationId, Quantity};
+use multicredit_store::clock::Clock;
+use multicredit_store::{Store, StoreConfig};
 use sea_orm::ConnectionTrait;
+use tests::app::instant;
 use tests::fixtures::{ai, key, organization, purchase, request, store};
 use tests::{TestDb, both_engines};
 
@@ -70,7 +72,51 @@ const FAULTS: &[(&str, &str)] = &[
     ("UPDATE organizations SET status = 'frozen'", "every organization has an account, with its status"),
 ];
 
-async fn history(store: &Store) {
+/// The same in a history of which the first part is dropped: what stands for it is what the checkpoint says.
+const DROPPED: &str = "retention checkpoints carry the sums of what was dropped";
+const FAULTS_OF_RETENTION: &[(&str, &str)] = &[
+    ("UPDATE retention_checkpoints SET ai_credits_available = ai_credits_available + 1", DROPPED),
+    (
+        "UPDATE retention_checkpoints SET ai_credits_available = ai_credits_available + 1",
+        "the running sum of changes is the balance after every movement",
+    ),
+    ("UPDATE retention_checkpoints SET ai_credits_held = ai_credits_held + 1", DROPPED),
+    ("UPDATE retention_checkpoints SET ai_credits_spent = ai_credits_spent + 1", DROPPED),
+    ("UPDATE retention_checkpoints SET ai_credits_captured = ai_credits_captured + 1", DROPPED),
+    ("UPDATE retention_checkpoints SET ai_credits_refunded = ai_credits_refunded + 1", DROPPED),
+    ("UPDATE retention_checkpoints SET spent_count = spent_count + 1", DROPPED),
+    ("UPDATE retention_checkpoints SET captured_count = captured_count - 1", DROPPED),
+    ("UPDATE retention_checkpoints SET refused_count = refused_count - 1", DROPPED),
+    ("UPDATE retention_checkpoints SET refund_count = 0", DROPPED),
+    ("UPDATE retention_checkpoints SET sequence = sequence - 1", DROPPED),
+    ("UPDATE retention_checkpoints SET sequence = sequence - 1", "instants never decrease with the sequence"),
+    ("UPDATE retention_checkpoints SET sequence = 2", "sequences are dense from 1"),
+    ("UPDATE retention_checkpoints SET through = '2026-11-22T10:00:00+00:00'", DROPPED),
+    ("UPDATE retention_checkpoints SET through = '2026-11-22T08:00:00+00:00'", DROPPED),
+    ("DELETE FROM retention_checkpoints", "sequences are dense from 1"),
+    ("DELETE FROM retention_checkpoints", "no more is refunded than was consumed"),
+    ("DELETE FROM retention_checkpoints", "usage rollups are the sums of the log"),
+    ("DELETE FROM credit_refunds", DROPPED),
+    ("DELETE FROM credit_movements WHERE sequence = 1", DROPPED),
+    ("UPDATE usage_rollups SET ai_credits_consumed = ai_credits_consumed + 1", DROPPED),
+    ("UPDATE usage_rollups SET bucket_start = '2026-11-23T10:00:00+00:00'", "usage rollups are the sums of the log"),
+    ("UPDATE organization_credits SET settled_sequence = 2", DROPPED),
+    ("DELETE FROM credit_consumption_logs", "the account knows the last movement"),
+];
+
+/// A history of which the beginning is dropped.
+async fn short_history(db: &TestDb) -> Store {
+    let clock = Clock::manual(instant("2026-11-22T09:05:00Z"));
+    let store = Store::open(StoreConfig { clock: clock.clone(), ..StoreConfig::new(db.url()) }).await.unwrap();
+    let id = history(&store).await;
+    clock.set(instant("2026-11-22T09:55:00Z"));
+    store.consume(id, request("ai_chat", 2), None).await.unwrap();
+    let dropped = store.drop_history_before(id, instant("2026-11-22T09:44:00Z")).await.unwrap();
+    assert_eq!((dropped.attempts, dropped.left), (5, 0));
+    store
+}
+
+async fn history(store: &Store) -> OrganizationId {
     let id = organization(store, "verified", ai(100)).await;
     store.grant(id, NewGrant { priority: 1, ..purchase(ai(20)) }, None).await.unwrap();
     store.consume(id, request("ai_chat", 1), key("k")).await.unwrap();
@@ -88,7 +134,7 @@ async fn history(store: &Store) {
         on_expired: OnExpired::Refuse,
     };
     store.refund(id, refund, None).await.unwrap();
-    assert_eq!(store.roll_up_usage(None).await.unwrap().attempts, 5);
+    id
 }
 
 fn hold(quantity: i64) -> NewHold {
@@ -97,9 +143,7 @@ fn hold(quantity: i64) -> NewHold {
 }
 
 /// Plants one fault in a history of its own and answers the names of what `verify` found.
-async fn found(db: &TestDb, fault: &str) -> Vec<&'static str> {
-    let store = store(db).await;
-    history(&store).await;
+async fn found(db: &TestDb, store: Store, fault: &str) -> Vec<&'static str> {
     assert!(store.verify().await.unwrap().passed(), "the history is sound before {fault}");
     let planted = db.connect().await.unwrap().execute_unprepared(fault).await.unwrap();
     assert!(planted.rows_affected() > 0, "nothing was planted by {fault}");
@@ -113,7 +157,21 @@ both_engines!(every_planted_fault_is_named, async |db| {
     drop(db);
     for (fault, invariant) in FAULTS {
         let db = TestDb::new(engine).await.unwrap();
-        let found = found(&db, fault).await;
+        let store = store(&db).await;
+        history(&store).await;
+        assert_eq!(store.roll_up_usage(None).await.unwrap().attempts, 5);
+        let found = found(&db, store, fault).await;
+        assert!(found.contains(invariant), "{fault} should be found as {invariant:?}, and was found as {found:?}");
+    }
+});
+
+both_engines!(every_fault_planted_beside_a_checkpoint_is_named, async |db| {
+    let engine = db.engine();
+    drop(db);
+    for (fault, invariant) in FAULTS_OF_RETENTION {
+        let db = TestDb::new(engine).await.unwrap();
+        let store = short_history(&db).await;
+        let found = found(&db, store, fault).await;
         assert!(found.contains(invariant), "{fault} should be found as {invariant:?}, and was found as {found:?}");
     }
 });

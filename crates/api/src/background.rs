@@ -27,7 +27,7 @@ pub struct Schedule {
     pub roll_up: Duration,
     /// How often the summary of usage is made anew.
     pub refresh: Duration,
-    /// How often everything else is seen to: partitions, keys, dead rows.
+    /// How often everything else is seen to: partitions, keys, old history, dead rows.
     pub maintain: Duration,
 }
 
@@ -36,7 +36,7 @@ impl Schedule {
         match job {
             Job::RollUpUsage => self.roll_up,
             Job::RefreshSummary => self.refresh,
-            Job::MakePartitions | Job::PruneKeys | Job::Vacuum => self.maintain,
+            Job::MakePartitions | Job::PruneKeys | Job::DropHistory | Job::Vacuum => self.maintain,
         }
     }
 }

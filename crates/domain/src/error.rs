@@ -67,6 +67,9 @@ pub enum Refusal {
     /// The credits came from lots that have ended, and nobody said that a new lot should take them.
     #[error("the credits came from lots that have ended; `on_expired: grant` makes a new one")]
     LotExpired,
+    /// It lies before the organization's history begins: what was there is kept as sums alone.
+    #[error("this lies before the history that is kept")]
+    BeyondRetention,
     /// A cost or a balance would go beyond the range of an amount.
     #[error("a cost or balance would go beyond 9007199254740991")]
     OutOfRange,
@@ -101,6 +104,7 @@ impl Refusal {
             Self::HoldExpired => "hold_expired",
             Self::OverRefund => "over_refund",
             Self::LotExpired => "lot_expired",
+            Self::BeyondRetention => "beyond_retention",
             Self::OutOfRange => "out_of_range",
             Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::InvalidField { .. } => "invalid_request",

@@ -47,6 +47,9 @@ pub struct StoreConfig {
     pub writers: usize,
     /// Where the second level of the caches is, `redis://...` or `rediss://...`, if there is one.
     pub redis_url: Option<String>,
+    /// How many months of history are kept beside the present one, at least
+    /// [`RETENTION_MONTHS_MIN`](crate::RETENTION_MONTHS_MIN); `None` keeps everything.
+    pub retention_months: Option<u32>,
     /// What time it is. Leave the default, the database's clock, everywhere but in tests.
     pub clock: Clock,
 }
@@ -75,6 +78,7 @@ impl StoreConfig {
             express: true,
             writers: Self::DEFAULT_WRITERS,
             redis_url: None,
+            retention_months: None,
             clock: Clock::default(),
         }
     }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::clock;
 use crate::config::Engine;
 use crate::error::StoreError;
+use crate::retention::DroppedHistory;
 use crate::sql::{Cell, Column, Kind, Statement};
 use crate::store::Store;
 use crate::usage::RolledUp;
@@ -44,14 +45,22 @@ pub enum Job {
     MakePartitions,
     /// Deleting the idempotency keys whose days are over.
     PruneKeys,
+    /// Dropping the history that is older than is to be kept.
+    DropHistory,
     /// Collecting dead rows, and statistics, where there is need.
     Vacuum,
 }
 
 impl Job {
     /// Every job, in the order in which they are done where all are due.
-    pub const ALL: [Self; 5] =
-        [Self::RollUpUsage, Self::RefreshSummary, Self::MakePartitions, Self::PruneKeys, Self::Vacuum];
+    pub const ALL: [Self; 6] = [
+        Self::RollUpUsage,
+        Self::RefreshSummary,
+        Self::MakePartitions,
+        Self::PruneKeys,
+        Self::DropHistory,
+        Self::Vacuum,
+    ];
 
     /// The name in the database and to people.
     pub const fn as_str(self) -> &'static str {
@@ -60,6 +69,7 @@ impl Job {
             Self::RefreshSummary => "refresh_summary",
             Self::MakePartitions => "make_partitions",
             Self::PruneKeys => "prune_keys",
+            Self::DropHistory => "drop_history",
             Self::Vacuum => "vacuum",
         }
     }
@@ -86,6 +96,8 @@ pub enum JobDone {
         /// How many.
         keys: u64,
     },
+    /// History was dropped.
+    Dropped(DroppedHistory),
     /// Tables were vacuumed and analyzed.
     Vacuumed {
         /// Which.
@@ -189,6 +201,7 @@ impl Store {
             Job::RefreshSummary => self.refresh_summary().await.map(|materialized| JobDone::Refreshed { materialized }),
             Job::MakePartitions => self.make_partitions().await.map(|made| JobDone::Partitions { made }),
             Job::PruneKeys => self.prune_keys().await.map(|keys| JobDone::Pruned { keys }),
+            Job::DropHistory => self.drop_history().await.map(JobDone::Dropped),
             Job::Vacuum => self.vacuum().await.map(|tables| JobDone::Vacuumed { tables }),
         })
         .await
@@ -201,6 +214,7 @@ impl Store {
             Job::RefreshSummary => JobDone::Refreshed { materialized: self.engine() == Engine::Postgres },
             Job::MakePartitions => JobDone::Partitions { made: self.missing_partitions().await? },
             Job::PruneKeys => JobDone::Pruned { keys: self.expired_keys().await? },
+            Job::DropHistory => JobDone::Dropped(self.droppable_history().await?),
             Job::Vacuum => JobDone::Vacuumed { tables: self.tables_to_vacuum().await? },
         })
     }

@@ -20,7 +20,7 @@ use crate::{
 /// The longest name PostgreSQL keeps; it cuts longer ones without failing.
 const POSTGRES_NAME_BYTES_MAX: usize = 63;
 
-const TABLES: [&str; 24] = [
+const TABLES: [&str; 25] = [
     "api_keys",
     "audit_chains",
     "audit_log",
@@ -41,6 +41,7 @@ const TABLES: [&str; 24] = [
     "performance_reports",
     "plan_versions",
     "plans",
+    "retention_checkpoints",
     "seaql_migrations",
     "subscriptions",
     "usage_rollups",

@@ -160,6 +160,12 @@ impl Sequence<'_> {
                 self.check_hold(place, &reply)
             }
             Asked::Refund(place, quantity, new_lot_if_over) => {
+                if self.spent_at(place) < self.begins {
+                    // The log knows it no more; by its id, which is of the machine's time, it may never have been.
+                    let code = got.err().context("something of before history was refunded")?.code;
+                    ensure!(["beyond_retention", "unknown_consumption"].contains(&code), "was refused as {code}");
+                    return Ok(());
+                }
                 let expected = self.oracle.refund(place, quantity, new_lot_if_over);
                 let Some((expected, reply)) = agreed(expected, got)? else { return Ok(()) };
                 let Reply::Refund(refund) = reply else { bail!("a refund was answered {reply:?}") };

@@ -97,7 +97,7 @@ impl Sequence<'_> {
             let Some(next) = found.next else { break };
             page = PageRequest { after: Some(next), limit: PAGE };
         }
-        self.check_lines(0, &got)
+        self.check_lines(self.first_line(), &got)
     }
 
     async fn compare_balance(&mut self) -> anyhow::Result<()> {
@@ -189,16 +189,28 @@ impl Sequence<'_> {
     }
 
     async fn compare_newest_lines(&mut self) -> anyhow::Result<()> {
-        let first = self.lines_compared.saturating_sub(LINES_AGAIN);
+        let begins = self.first_line();
+        let first = self.lines_compared.saturating_sub(LINES_AGAIN).max(begins);
         let wanted = self.oracle.lines.len() - first + 1;
         let found = self.world.store.ledger(self.id, PageRequest::first(u32::try_from(wanted)?)).await?;
         let mut lines = found.items;
-        if first > 0 {
+        if first > begins {
             ensure!(lines.len() == wanted && lines.pop().is_some(), "there are {} of {wanted}", lines.len());
         }
         self.check_lines(first, &lines)?;
         self.lines_compared = self.oracle.lines.len();
         Ok(())
+    }
+
+    /// When something was spent.
+    pub(super) fn spent_at(&self, place: usize) -> DateTime<Utc> {
+        let sequence = self.oracle.spendings[place].sequence;
+        self.oracle.lines.iter().find(|line| line.sequence == sequence).map_or(self.begins, |line| line.at)
+    }
+
+    /// The first of the oracle's lines that is still history.
+    fn first_line(&self) -> usize {
+        self.oracle.lines.iter().take_while(|line| line.at < self.begins).count()
     }
 
     /// Compares movements, highest sequence first, with the oracle's lines from `first` on.
@@ -259,7 +271,9 @@ impl Sequence<'_> {
             let Some(next) = found.next else { break };
             page = PageRequest { after: Some(next), limit: 100 };
         }
-        let expected = (self.oracle.spendings.len(), self.oracle.attempts_refused);
+        let kept = |at: &&DateTime<Utc>| **at >= self.begins;
+        let spendings = (0..self.oracle.spendings.len()).filter(|place| self.spent_at(*place) >= self.begins).count();
+        let expected = (spendings, self.oracle.refused_at.iter().filter(kept).count());
         ensure!(expected == (spent, refused), "should be {expected:?}, and were {:?}", (spent, refused));
         Ok(())
     }

@@ -56,6 +56,10 @@ pub struct Sequence<'w> {
     keys: usize,
     /// What was answered last at each instant.
     pub(super) answers: BTreeMap<DateTime<Utc>, Balance>,
+    /// Where history begins, once something was dropped.
+    pub(super) begins: DateTime<Utc>,
+    /// Before which the clock can no longer go back.
+    fence: DateTime<Utc>,
     /// How many lines of the statement have been compared.
     pub(super) lines_compared: usize,
     /// How many steps ago everything that a step may change was compared, not the balance alone.
@@ -90,6 +94,8 @@ impl<'w> Sequence<'w> {
             keyed: Vec::new(),
             keys: 0,
             answers: BTreeMap::new(),
+            begins: BEGINNING,
+            fence: BEGINNING,
             lines_compared: 0,
             balances_compared: 0,
         };
@@ -123,6 +129,7 @@ impl<'w> Sequence<'w> {
             Step::Price { costs, unit } => self.price(costs, unit).await?,
             Step::Clock(jump) => return self.jump(jump).await,
             Step::Sweep => self.sweep().await?,
+            Step::DropHistory { half_hours } => self.drop_history(half_hours).await?,
             Step::Again { request, other } => return self.send_again(request, other).await,
             Step::LookBack { answer } => self.look_back(answer).await?,
         }
@@ -239,6 +246,27 @@ impl<'w> Sequence<'w> {
         Ok(())
     }
 
+    /// History before a half hour of the past is dropped; what is not of the log is as it was.
+    async fn drop_history(&mut self, half_hours: i64) -> anyhow::Result<()> {
+        // Dropping has the organization rolled up behind a fence, before which no clock takes it back.
+        // A refund of that very instant would have to wait for it.
+        self.set_clock(self.clock.max(self.oracle.now()) + TimeDelta::microseconds(1));
+        self.fence = self.clock;
+        let cut = on_the_clock(self.clock, -half_hours);
+        let dropped = self.world.store.drop_history_before(self.id, cut).await?;
+        ensure!(dropped.left == 0, "history could not be dropped: {dropped:?}");
+        if dropped.attempts > 0 {
+            self.begins = cut;
+            self.answers.retain(|at, _| *at >= cut);
+            // What was answered from the log is no more known.
+            self.keyed.retain(|keyed| !matches!(&keyed.reply, Reply::Consumption(spent) if spent.created_at < cut));
+            let early = self.world.store.balance_at(self.id, cut - TimeDelta::microseconds(1)).await;
+            let code = refused(early.err().context("a balance of before history was answered")?)?.code;
+            ensure!(code == "beyond_retention", "a balance of before history was refused as {code}");
+        }
+        Ok(())
+    }
+
     async fn jump(&mut self, jump: Jump) -> anyhow::Result<bool> {
         let clock = match jump {
             Jump::Micros(micros) => self.clock + TimeDelta::microseconds(micros),
@@ -252,7 +280,7 @@ impl<'w> Sequence<'w> {
             Jump::Back(half_hours) => {
                 // What a reader was told of boundaries that nobody had booked would not be so any more.
                 self.sweep().await?;
-                self.clock - TimeDelta::minutes(30 * half_hours)
+                (self.clock - TimeDelta::minutes(30 * half_hours)).max(self.fence)
             }
         };
         self.set_clock(clock);

@@ -30,6 +30,8 @@ pub enum Step {
     Clock(Jump),
     /// A process of the background settles what is due.
     Sweep,
+    /// History of more than so many half hours ago is dropped.
+    DropHistory { half_hours: i64 },
     /// Sends an earlier request again, with its key: as it was, or another one.
     Again { request: Index, other: bool },
     /// Asks for the balance of an instant that has passed.
@@ -197,7 +199,12 @@ fn time() -> impl Strategy<Value = Step> {
         1 => (1_i64..6).prop_map(Jump::Days),
         1 => half_hours(4).prop_map(Jump::Back),
     ];
-    prop_oneof![6 => jump.prop_map(Step::Clock), 1 => Just(Step::Sweep)]
+    prop_oneof![6 => jump.prop_map(Step::Clock), 1 => Just(Step::Sweep), 1 => drop_history()]
+}
+
+/// Everything before the last half hour, or what is some days old.
+fn drop_history() -> impl Strategy<Value = Step> {
+    prop_oneof![0..4_i64, 24..400_i64].prop_map(|half_hours| Step::DropHistory { half_hours })
 }
 
 fn plans() -> impl Strategy<Value = Step> {

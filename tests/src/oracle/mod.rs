@@ -130,8 +130,8 @@ pub struct Oracle {
     pub subscription: Option<OracleSubscription>,
     /// Every period that was granted, by plan and start, and its lot.
     periods: Vec<((&'static str, DateTime<Utc>), usize)>,
-    /// How many attempts to spend were refused and logged.
-    pub attempts_refused: usize,
+    /// When attempts to spend were refused and logged.
+    pub refused_at: Vec<DateTime<Utc>>,
     /// When it was made.
     created_at: DateTime<Utc>,
     now: DateTime<Utc>,
@@ -162,7 +162,7 @@ impl Oracle {
             lines: Vec::new(),
             subscription: None,
             periods: Vec::new(),
-            attempts_refused: 0,
+            refused_at: Vec::new(),
             created_at: at,
             now: at,
             frozen: false,
@@ -332,7 +332,7 @@ impl Oracle {
     /// Attempts that fail for want of credits, or because the organization is frozen, leave a row.
     fn count_attempt<T>(&mut self, answer: &Result<T, Refused>) {
         if let Err(Refused { code: "insufficient_credits" | "organization_frozen", .. }) = answer {
-            self.attempts_refused += 1;
+            self.refused_at.push(self.now());
         }
     }
 }

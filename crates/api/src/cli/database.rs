@@ -2,9 +2,9 @@
 
 use anyhow::{Context, bail};
 use multicredit_domain::Actor;
-use multicredit_store::{Author, Engine, Store};
+use multicredit_store::{Author, Engine, Store, StoreConfig};
 
-use crate::config::DatabaseArgs;
+use crate::config::{DatabaseArgs, RetentionArgs};
 
 /// Opens the store and sees to its schema.
 ///
@@ -14,7 +14,17 @@ use crate::config::DatabaseArgs;
 ///
 /// What `command` changes stands under its name in the audit log.
 pub async fn open(args: &DatabaseArgs, command: &str) -> anyhow::Result<Store> {
-    let store = Store::open(args.store_config()).await.context("cannot open the database")?;
+    open_with(args, args.store_config(), command).await
+}
+
+/// The same for a command that does the jobs of the background, and so must know what is to be kept.
+pub async fn open_to_maintain(args: &DatabaseArgs, retention: RetentionArgs, command: &str) -> anyhow::Result<Store> {
+    let config = StoreConfig { retention_months: retention.months(), ..args.store_config() };
+    open_with(args, config, command).await
+}
+
+async fn open_with(args: &DatabaseArgs, config: StoreConfig, command: &str) -> anyhow::Result<Store> {
+    let store = Store::open(config).await.context("cannot open the database")?;
     match prepare_schema(&store, args.migrate, args.pooler && store.engine() == Engine::Postgres).await {
         Ok(()) => Ok(store.acting_for(author(command)?)),
         Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use multicredit_store::{Job, JobDone, JobRun, RolledUp, Store};
+use multicredit_store::{DroppedHistory, Job, JobDone, JobRun, RolledUp, Store};
 use serde::Serialize;
 
 use super::{Outcome, database, output};
@@ -43,7 +43,7 @@ struct Report<'a> {
 
 /// Does every job, or says what it would do. One that fails does not keep the others from being done.
 pub async fn run(args: MaintainArgs) -> anyhow::Result<Outcome> {
-    let store = database::open(&args.database, "maintain").await?;
+    let store = database::open_to_maintain(&args.database, args.retention, "maintain").await?;
     let mut lines = Vec::new();
     for job in Job::ALL {
         let line = attend_to(&store, job, args.dry_run).await;
@@ -107,6 +107,10 @@ fn in_words(detail: &JobDone) -> String {
         JobDone::Refreshed { materialized: false } => "nothing: a view is always current".to_owned(),
         JobDone::Partitions { made } => format!("{made} months"),
         JobDone::Pruned { keys } => format!("{keys} idempotency keys"),
+        JobDone::Dropped(DroppedHistory { organizations, attempts, partitions, left }) => {
+            let left = if *left > 0 { format!(", {left} left for later") } else { String::new() };
+            format!("{attempts} attempts of {organizations} organizations, {partitions} partitions{left}")
+        }
         JobDone::Vacuumed { tables } if tables.is_empty() => "no table needs it".to_owned(),
         JobDone::Vacuumed { tables } => tables.join(", "),
     }

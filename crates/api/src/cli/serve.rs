@@ -26,7 +26,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Outcome> {
     if let Some(secret) = &args.admin_key {
         admin_key::check(secret)?;
     }
-    let store = database::open(&args.database, "serve").await?;
+    let store = database::open_to_maintain(&args.database, args.retention, "serve").await?;
     match start(&args, &store).await {
         Ok((acceptor, signals)) => serve(acceptor, signals, store, &args).await,
         Err(error) => {

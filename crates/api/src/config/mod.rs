@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, RangedU64ValueParser};
 use clap::{Args, Parser, Subcommand, value_parser};
 use multicredit_domain::{ApiKeyId, Credits};
-use multicredit_store::{Scope, StoreConfig};
+use multicredit_store::{RETENTION_MONTHS_MIN, Scope, StoreConfig};
 
 use self::value::{OPENING_EXAMPLE, parse_opening, parse_scope, parse_seconds};
 use crate::background::Schedule;
@@ -214,6 +214,9 @@ pub struct ServeArgs {
     /// The jobs of the background.
     #[command(flatten)]
     pub schedule: ScheduleArgs,
+    /// What is kept.
+    #[command(flatten)]
+    pub retention: RetentionArgs,
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -265,6 +268,9 @@ pub struct MaintainArgs {
     /// Say what there is to do and change nothing
     #[arg(long, env = "MULTICREDIT_DRY_RUN", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
+    /// What is kept.
+    #[command(flatten)]
+    pub retention: RetentionArgs,
     /// How the outcome is printed.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -558,7 +564,7 @@ pub struct ScheduleArgs {
         value_parser = value_parser!(u64).range(1..)
     )]
     pub refresh_seconds: u64,
-    /// How often partitions, idempotency keys and dead rows are seen to
+    /// How often partitions, idempotency keys, old history and dead rows are seen to
     #[arg(
         long,
         env = "MULTICREDIT_MAINTAIN_SECONDS",
@@ -579,6 +585,39 @@ impl ScheduleArgs {
         }
     }
 }
+
+/// How much history is kept.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Retention")]
+pub struct RetentionArgs {
+    /// How many months of consumptions are kept beside the present one, 2 at least; 0 keeps everything. What is older is
+    /// dropped for good: balances, reports and everything but the single consumptions stay
+    #[arg(
+        long,
+        env = "MULTICREDIT_RETENTION_MONTHS",
+        default_value_t = 0,
+        value_name = "MONTHS",
+        value_parser = parse_retention_months
+    )]
+    pub retention_months: u32,
+}
+
+impl RetentionArgs {
+    /// The months, if not everything is kept.
+    pub fn months(self) -> Option<u32> {
+        (self.retention_months > 0).then_some(self.retention_months)
+    }
+}
+
+/// As many as idempotency keys need, or none.
+fn parse_retention_months(text: &str) -> Result<u32, String> {
+    let months =
+        text.parse().ok().filter(|months| *months == 0 || (RETENTION_MONTHS_MIN..=MONTHS_MAX).contains(months));
+    months.ok_or_else(|| format!("must be 0, or from {RETENTION_MONTHS_MIN} to {MONTHS_MAX}"))
+}
+
+/// A century: more is everything.
+const MONTHS_MAX: u32 = 1_200;
 
 /// Options of logging, which goes to standard error.
 #[derive(Debug, Clone, Args)]

@@ -103,6 +103,9 @@ codes! {
         "The credits came from grants that have ended; `on_expired: grant` makes a new one.";
     /// The hold's time is over.
     HoldExpired = GONE, "hold_expired", "Hold expired", "The hold has expired.";
+    /// It is older than the history that is kept.
+    BeyondRetention = GONE, "beyond_retention", "Beyond retention",
+        "This lies before the history that is kept; what was there is part of the usage reports alone.";
     /// The body is too long.
     PayloadTooLarge = PAYLOAD_TOO_LARGE, "payload_too_large", "Payload too large",
         "The body is larger than 1048576 bytes.";

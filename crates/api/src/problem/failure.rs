@@ -52,6 +52,8 @@ sets! {
     Listing = [];
     /// A read of an organization, an action, or what belongs to them.
     Reading = [NotFound];
+    /// A read of history, which may have been dropped.
+    ReadingHistory = [NotFound, BeyondRetention];
     /// A quote: a body in, nothing changed.
     Quoting = [NotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType];
     /// A write to a catalogue.
@@ -62,6 +64,11 @@ sets! {
     Granting = [
         NotFound, RequestTimeout, OrganizationClosed, PayloadTooLarge, UnsupportedMediaType, IdempotencyMismatch,
         TooManyRequests
+    ];
+    /// A consumption is given back, if it is still known.
+    Refunding = [
+        NotFound, RequestTimeout, OrganizationClosed, BeyondRetention, PayloadTooLarge, UnsupportedMediaType,
+        IdempotencyMismatch, TooManyRequests
     ];
     /// Credits are spent.
     Spending = [
@@ -129,7 +136,7 @@ fn response(status: u16) -> MetaResponse {
              which less is left to refund, an organization that is closed.",
             None,
         ),
-        410 => ("The hold has expired.", None),
+        410 => ("The hold has expired, or what is asked for lies before the history that is kept.", None),
         413 => ("The body is larger than 1 MiB.", None),
         415 => ("The body is of another media type.", None),
         422 => ("The idempotency key was used for a different request.", None),

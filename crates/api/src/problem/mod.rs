@@ -270,6 +270,7 @@ impl From<Refusal> for Problem {
             Refusal::HoldExpired => Code::HoldExpired,
             Refusal::OverRefund => Code::OverRefund,
             Refusal::LotExpired => Code::LotExpired,
+            Refusal::BeyondRetention => Code::BeyondRetention,
             Refusal::OutOfRange => Code::OutOfRange,
             Refusal::IdempotencyMismatch => Code::IdempotencyMismatch,
         };

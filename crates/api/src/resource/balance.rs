@@ -115,7 +115,7 @@ impl Api {
         at: Query<Timestamp>,
         /// Goes past every cache: what others have spent by SQL of their own shows at once.
         fresh: Query<Flag>,
-    ) -> Result<Json<Balance>, Failure<failures::Reading>> {
+    ) -> Result<Json<Balance>, Failure<failures::ReadingHistory>> {
         let id = auth.organization(organization_id.0)?;
         let view = match at.0 {
             Some(at) => auth.store().balance_at(id, at).await?,

@@ -185,7 +185,7 @@ impl Api {
         limit: Query<Limit>,
         /// The `next_cursor` of the page before.
         cursor: Query<Cursor>,
-    ) -> Result<Table<Page<Record>>, Failure<failures::Reading>> {
+    ) -> Result<Table<Page<Record>>, Failure<failures::ReadingHistory>> {
         let id = auth.organization(organization_id.0)?;
         let filter = ConsumptionFilter {
             action: action.0,
@@ -228,7 +228,7 @@ impl Api {
         organization_id: Path<Tenant>,
         /// The consumption.
         consumption_id: Path<ConsumptionId>,
-    ) -> Result<Json<Record>, Failure<failures::Reading>> {
+    ) -> Result<Json<Record>, Failure<failures::ReadingHistory>> {
         let id = auth.organization(organization_id.0)?;
         match auth.store().consumption(id, consumption_id.0).await {
             Err(StoreError::NotFound) => Err(unknown(&auth, id, Refusal::UnknownConsumption).await.into()),

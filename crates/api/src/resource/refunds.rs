@@ -173,7 +173,7 @@ impl Api {
         #[oai(name = "Idempotency-Key")]
         key: KeyHeader,
         body: Json<RefundBody>,
-    ) -> Result<CreatedOnce<Refund>, Failure<failures::Granting>> {
+    ) -> Result<CreatedOnce<Refund>, Failure<failures::Refunding>> {
         let id = auth.organization(organization_id.0)?;
         let answer = auth.acting().refund(id, body.0.into_command(consumption_id.0), key.0).await?;
         Ok(CreatedOnce { value: Refund::of(id, answer.value), replayed: answer.replayed })

@@ -25,6 +25,7 @@ pub mod organizations;
 pub mod performance_reports;
 pub mod plan_versions;
 pub mod plans;
+pub mod retention_checkpoints;
 pub mod subscriptions;
 
 /// The vector that stands in a row's columns, in the order of the credit types.

@@ -44,7 +44,7 @@ pub(crate) struct Facts {
 #[derive(Debug, Clone)]
 pub(crate) struct BoundKey {
     pub(crate) fingerprint: Uuid,
-    pub(crate) reply: Reply,
+    pub(crate) reply: Option<Reply>,
 }
 
 /// What the decision changes, to be written in one transaction.
@@ -183,7 +183,8 @@ impl Batch {
             if bound.fingerprint != binding.fingerprint {
                 return Err(Refusal::IdempotencyMismatch.into());
             }
-            return Ok(Answer { value: bound.reply.clone(), replayed: true });
+            let reply = bound.reply.clone().ok_or(Refusal::BeyondRetention)?;
+            return Ok(Answer { value: reply, replayed: true });
         }
         let desk = self.desks.get_mut(&task.organization_id).ok_or(Refusal::UnknownOrganization)?;
         let at = desk.book.account.instant(self.clock);
@@ -208,7 +209,7 @@ impl Batch {
             reference_at: at,
             response,
         });
-        let bound = BoundKey { fingerprint: binding.fingerprint, reply: reply.clone() };
+        let bound = BoundKey { fingerprint: binding.fingerprint, reply: Some(reply.clone()) };
         self.keys.insert((task.organization_id, binding.key.digest()), bound);
         Ok(())
     }

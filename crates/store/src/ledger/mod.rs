@@ -64,7 +64,7 @@ pub(crate) use express::explainable_call as express_call;
 pub(crate) use fence::fence;
 pub(crate) use pages::{subscription_columns, subscription_joins};
 pub(crate) use queue::{Ledger, unexpected};
-pub(crate) use read::{PRICE_LOCK, account_columns};
+pub(crate) use read::{PRICE_LOCK, account_columns, lock_accounts};
 pub(crate) use sample::sample;
 
 /// What a caller gets, and whether it had been done before under the same key.

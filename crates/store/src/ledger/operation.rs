@@ -8,6 +8,7 @@ use multicredit_domain::{
 use uuid::Uuid;
 
 use super::decide::{Desk, Shared};
+use super::refundable::Found;
 use super::{Adjustment, HoldAnswer, Reply, Request, Task, recorded};
 use crate::error::StoreError;
 
@@ -79,7 +80,11 @@ fn move_credits(desk: &mut Desk, shared: &mut Shared, task: &Task, at: Timestamp
         Request::Refund(new) => {
             let place = (task.organization_id, new.consumption_id);
             let refundable = shared.refundables.get_mut(&place).ok_or(Refusal::UnknownConsumption)?;
-            let refundable = refundable.as_mut().ok_or(Refusal::OverRefund)?;
+            let refundable = match refundable {
+                Found::Spent(refundable) => refundable,
+                Found::Refused => return Err(Refusal::OverRefund.into()),
+                Found::BeyondRetention => return Err(Refusal::BeyondRetention.into()),
+            };
             let (refund, _) = book.refund(RefundId::new(task.id), new, refundable, at)?;
             shared.effects.refunds.push((task.organization_id, refund.clone()));
             Reply::Refund(Box::new(refund))

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use multicredit_domain::{Grant, GrantId, Hold, HoldId, OrganizationId, Pages};
 use sea_orm::FromQueryResult;
 
-use super::refundable::Refundables;
+use super::refundable::{Found, Refundables};
 use super::{Request, Task};
 use crate::entity::{credit_draws, credit_grants, credit_holds, plan_versions, subscriptions};
 use crate::error::AttemptError;
@@ -188,7 +188,7 @@ async fn read_draws(
     }
     for task in tasks {
         if let Request::Refund(new) = &task.request
-            && let Some(Some(refundable)) = refundables.get(&(task.organization_id, new.consumption_id))
+            && let Some(Found::Spent(refundable)) = refundables.get(&(task.organization_id, new.consumption_id))
         {
             wanted.insert((task.organization_id, refundable.sequence));
         }

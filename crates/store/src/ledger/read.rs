@@ -109,7 +109,7 @@ fn named_lots(
 }
 
 /// Locks the accounts in the order of their ids. Those that do not exist are missing from the answer.
-pub(super) async fn lock_accounts(
+pub(crate) async fn lock_accounts(
     connection: &mut Connection,
     organizations: BTreeSet<OrganizationId>,
 ) -> Result<BTreeMap<OrganizationId, Account>, AttemptError> {
@@ -200,11 +200,12 @@ async fn read_keys(
     Ok(keys)
 }
 
-/// What was answered when the key was bound.
-fn stored_reply(row: &QueryResult, key: &idempotency_keys::Model) -> Result<Reply, AttemptError> {
+/// What was answered when the key was bound; `None` where that went with the history it was part of.
+fn stored_reply(row: &QueryResult, key: &idempotency_keys::Model) -> Result<Option<Reply>, AttemptError> {
     let Some(response) = &key.response else {
-        let log = credit_consumption_logs::Model::from_query_result(row, "l_")?;
-        return Ok(Reply::Consumption(Box::new(Consumption::try_from(log)?)));
+        let log = credit_consumption_logs::Model::from_query_result_optional(row, "l_")?;
+        return log.map(|log| Ok(Reply::Consumption(Box::new(Consumption::try_from(log)?)))).transpose();
     };
-    serde_json::from_str(response).map_err(|_| BadRow { table: "idempotency_keys", column: "response" }.into())
+    let bad = BadRow { table: "idempotency_keys", column: "response" };
+    Ok(Some(serde_json::from_str(response).map_err(|_| bad)?))
 }

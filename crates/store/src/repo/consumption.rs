@@ -1,6 +1,6 @@
 //! The history of consumptions, refused attempts included.
 
-use multicredit_domain::{ActionType, Consumption, ConsumptionId, OrganizationId, Timestamp};
+use multicredit_domain::{ActionType, Consumption, ConsumptionId, OrganizationId, Refusal, Timestamp};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,8 @@ pub struct LogPosition {
 }
 
 impl Store {
-    /// One attempt; [`StoreError::NotFound`] if this organization has none of that id.
+    /// One attempt; [`StoreError::NotFound`] if this organization has none of that id, and
+    /// [`Refusal::BeyondRetention`] if it would lie before its history begins.
     pub async fn consumption(
         &self,
         organization_id: OrganizationId,
@@ -43,10 +44,17 @@ impl Store {
             .filter(Column::Id.eq(id.uuid()))
             .one(self.database())
             .await?;
+        let made_at = row.as_ref().map_or_else(|| instant_of(id), |row| Some(row.created_at));
+        if let Some(checkpoint) = self.checkpoint(organization_id).await?
+            && made_at.is_some_and(|made_at| made_at < checkpoint.through)
+        {
+            return Err(Refusal::BeyondRetention.into());
+        }
         Ok(row.ok_or(StoreError::NotFound)?.try_into()?)
     }
 
-    /// The organization's attempts, newest first.
+    /// The organization's attempts, newest first. [`Refusal::BeyondRetention`] if they all would lie before its history
+    /// begins.
     pub async fn consumptions(
         &self,
         organization_id: OrganizationId,
@@ -72,13 +80,27 @@ impl Store {
                 .filter(Column::CreatedAt.lte(created_at))
                 .filter(Condition::any().add(Column::CreatedAt.lt(created_at)).add(Column::Id.lt(id.uuid())));
         }
-        let rows = query
+        let to = filter.to;
+        let mut rows = query
             .order_by_desc(Column::CreatedAt)
             .order_by_desc(Column::Id)
             .limit(page.fetch_limit())
             .all(self.database())
             .await?;
+        if let Some(checkpoint) = self.checkpoint(organization_id).await? {
+            if to.is_some_and(|to| to <= checkpoint.through) {
+                return Err(Refusal::BeyondRetention.into());
+            }
+            rows.retain(|row| row.created_at >= checkpoint.through);
+        }
         let items = rows.into_iter().map(Consumption::try_from).collect::<Result<_, _>>()?;
         Ok(Page::new(items, page.limit, |item: &Consumption| LogPosition { created_at: item.created_at, id: item.id }))
     }
+}
+
+/// When an id was made, as it says itself: shortly before its row. Clocks that differ make this differ, too, so it decides
+/// nothing but what is said of a row that is not there.
+pub(crate) fn instant_of(id: ConsumptionId) -> Option<Timestamp> {
+    let (seconds, nanos) = id.uuid().get_timestamp()?.to_unix();
+    Timestamp::from_timestamp(i64::try_from(seconds).ok()?, nanos)
 }

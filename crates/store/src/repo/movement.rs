@@ -1,5 +1,6 @@
 //! The ledger statement: every movement in its order, wherever it is stored.
 
+use chrono::TimeDelta;
 use multicredit_domain::consume::Outcome;
 use multicredit_domain::movement::Change;
 use multicredit_domain::{
@@ -39,6 +40,9 @@ impl Store {
         let booked = self.booked_movements(organization_id, stored_sequence, &page).await?;
         let spent = self.spendings(organization_id, stored_sequence, &page).await?;
         items.extend(merge(booked, spent));
+        if let Some(checkpoint) = self.checkpoint(organization_id).await? {
+            items.retain(|movement| movement.sequence > checkpoint.sequence);
+        }
         let position =
             |movement: &Movement| LedgerPosition { sequence: movement.sequence, created_at: movement.created_at };
         Ok(Page::new(items, page.limit, position))
@@ -51,12 +55,37 @@ impl Store {
             return Err(Refusal::InvalidField { field: "at", message: "must not be in the future" }.into());
         }
         let settled = book.movements().iter().rev().find(|movement| movement.created_at <= at);
-        let last = match settled {
-            Some(movement) => Some((movement.sequence, movement.balance_after)),
-            None => self.last_stored_movement(organization_id, stored_sequence, at).await?,
+        let (sequence, balance) = match settled {
+            Some(movement) => (movement.sequence, movement.balance_after),
+            None => self.last_stored_balance(organization_id, stored_sequence, at).await?,
         };
-        let (sequence, balance) = last.unwrap_or_default();
         Ok(BalanceView { organization_id, balance, expiring_next: None, sequence, as_of: at })
+    }
+
+    /// The number of the last movement before an instant, and the balance after it, from what is stored.
+    pub(crate) async fn balance_before(
+        &self,
+        organization_id: OrganizationId,
+        before: Timestamp,
+    ) -> Result<(i64, Balance), StoreError> {
+        // The ledger knows whole microseconds.
+        self.last_stored_balance(organization_id, i64::MAX, before - TimeDelta::microseconds(1)).await
+    }
+
+    /// The number of the last movement at or before `at` that is stored, or was until it was dropped, and the balance after
+    /// it. [`Refusal::BeyondRetention`] for an instant before history begins.
+    async fn last_stored_balance(
+        &self,
+        organization_id: OrganizationId,
+        last: i64,
+        at: Timestamp,
+    ) -> Result<(i64, Balance), StoreError> {
+        let found = self.last_stored_movement(organization_id, last, at).await?.unwrap_or_default();
+        match self.checkpoint(organization_id).await? {
+            Some(checkpoint) if at < checkpoint.through => Err(Refusal::BeyondRetention.into()),
+            Some(checkpoint) if found.0 <= checkpoint.sequence => Ok((checkpoint.sequence, checkpoint.balance()?)),
+            _ => Ok(found),
+        }
     }
 
     /// The last stored movement at or before `at`, and the balance after it.

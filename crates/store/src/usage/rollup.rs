@@ -182,6 +182,15 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Adds what the log has got since to the sums of usage of these organizations, where nobody is in the way.
+    pub(crate) async fn roll_up_organizations(&self, page: &BTreeSet<OrganizationId>) -> Result<(), StoreError> {
+        let mut rolling = Rolling { store: self, connection: self.job_connection().await?, done: RolledUp::default() };
+        rolling.together(page).await?;
+        Ok(rolling.connection.close().await?)
+    }
+}
+
 /// What a rollup of everything would do now.
 static BACKLOG: LazyLock<Statement> = LazyLock::new(|| {
     Statement::new(vec![Column::new("one", Kind::Int)], |d| {

@@ -28,17 +28,28 @@ fn for_each_type(junction: &str, condition: impl Fn(&str) -> String) -> String {
     format!("({})", conditions.collect::<Vec<_>>().join(junction))
 }
 
-/// All movements of the ledger, wherever they are stored, as one relation: number, instant, change, balance after.
+/// All movements of the ledger, wherever they are stored, as one relation: number, instant, change, balance after. Of an
+/// organization with a checkpoint they are those after it, and one that stands for what came before.
 static LEDGER: LazyLock<String> = LazyLock::new(|| {
     let booked = for_each_column(|name| format!("{name}available_change, {name}available_after"));
     let spent = for_each_column(|name| format!("-{name}consumed, {name}available_after"));
+    let begun = for_each_column(|name| format!("0, k.{name}available"));
     format!(
-        "SELECT organization_id, sequence, created_at, {booked} FROM credit_movements \
+        "SELECT m.organization_id, m.sequence, m.created_at, FALSE AS is_beginning, {booked} FROM credit_movements m \
+         LEFT JOIN retention_checkpoints k ON k.organization_id = m.organization_id \
+         WHERE k.sequence IS NULL OR m.sequence > k.sequence \
          UNION ALL \
-         SELECT organization_id, sequence, created_at, {spent} FROM credit_consumption_logs \
-         WHERE sequence IS NOT NULL AND hold_id IS NULL"
+         SELECT l.organization_id, l.sequence, l.created_at, FALSE, {spent} FROM ({KEPT}) AS l \
+         WHERE l.sequence IS NOT NULL AND l.hold_id IS NULL \
+         UNION ALL \
+         SELECT k.organization_id, k.sequence, k.through, TRUE, {begun} FROM retention_checkpoints k"
     )
 });
+
+/// The rows of the log that no checkpoint stands for. Those that one stands for may be there still.
+const KEPT: &str = "SELECT l.* FROM credit_consumption_logs l \
+    LEFT JOIN retention_checkpoints k ON k.organization_id = l.organization_id \
+    WHERE k.through IS NULL OR l.created_at >= k.through";
 
 fn for_each_column(columns: impl Fn(&str) -> String) -> String {
     credit_columns("").map(|column| columns(&column.name)).collect::<Vec<_>>().join(", ")
@@ -52,7 +63,7 @@ static STEPS: LazyLock<String> = LazyLock::new(|| {
         )
     });
     format!(
-        "SELECT organization_id, sequence, created_at, LAG(created_at) OVER w AS created_before, \
+        "SELECT organization_id, sequence, created_at, is_beginning, LAG(created_at) OVER w AS created_before, \
          LAG(sequence, 1, CAST(0 AS BIGINT)) OVER w AS sequence_before, {before} \
          FROM ({ledger}) AS ledger WINDOW w AS (PARTITION BY organization_id ORDER BY sequence)",
         ledger = *LEDGER
@@ -81,7 +92,8 @@ fn ledger() -> Vec<Invariant> {
         Invariant::new(
             "sequences are dense from 1",
             format!(
-                "SELECT organization_id, sequence AS place FROM ({steps}) AS s WHERE sequence <> sequence_before + 1"
+                "SELECT organization_id, sequence AS place FROM ({steps}) AS s \
+                 WHERE NOT is_beginning AND sequence <> sequence_before + 1"
             ),
         ),
         Invariant::new(
@@ -94,7 +106,7 @@ fn ledger() -> Vec<Invariant> {
         ),
         Invariant::new(
             "the running sum of changes is the balance after every movement",
-            format!("SELECT organization_id, sequence AS place FROM ({steps}) AS s WHERE {off}"),
+            format!("SELECT organization_id, sequence AS place FROM ({steps}) AS s WHERE NOT is_beginning AND {off}"),
         ),
         Invariant::new(
             "the running sum of changes is what is held after every movement",
@@ -176,24 +188,28 @@ fn lots() -> Vec<Invariant> {
         ),
         Invariant::new(
             "a hold comes to its end once, as its state says",
-            "SELECT h.organization_id, h.sequence AS place FROM credit_holds h LEFT JOIN \
+            format!(
+                "SELECT h.organization_id, h.sequence AS place FROM credit_holds h LEFT JOIN \
              (SELECT organization_id, reference, SUM(CASE kind WHEN 'hold' THEN 1 ELSE 0 END) AS placed, \
              SUM(CASE kind WHEN 'release' THEN 1 ELSE 0 END) AS released, \
              SUM(CASE kind WHEN 'hold_expiry' THEN 1 ELSE 0 END) AS expired FROM credit_movements \
              WHERE kind IN ('hold', 'release', 'hold_expiry') GROUP BY organization_id, reference) AS m \
              ON m.organization_id = h.organization_id AND m.reference = h.id LEFT JOIN \
-             (SELECT organization_id, hold_id, COUNT(*) AS captured FROM credit_consumption_logs \
+             (SELECT organization_id, hold_id, COUNT(*) AS captured FROM ({KEPT}) AS l \
              WHERE hold_id IS NOT NULL AND sequence IS NOT NULL GROUP BY organization_id, hold_id) AS l \
              ON l.organization_id = h.organization_id AND l.hold_id = h.id \
+             LEFT JOIN retention_checkpoints k ON k.organization_id = h.organization_id \
              WHERE COALESCE(m.placed, 0) <> 1 \
              OR COALESCE(m.released, 0) <> CASE h.state WHEN 'released' THEN 1 ELSE 0 END \
              OR COALESCE(m.expired, 0) <> CASE h.state WHEN 'expired' THEN 1 ELSE 0 END \
-             OR COALESCE(l.captured, 0) <> CASE h.state WHEN 'captured' THEN 1 ELSE 0 END",
+             OR COALESCE(l.captured, 0) <> CASE WHEN h.state = 'captured' \
+             AND (k.through IS NULL OR h.finished_at >= k.through) THEN 1 ELSE 0 END"
+            ),
         ),
         Invariant::new(
             "a capture takes what was not held from what was available",
             format!(
-                "SELECT l.organization_id, l.sequence AS place FROM credit_consumption_logs l \
+                "SELECT l.organization_id, l.sequence AS place FROM ({KEPT}) AS l \
                  JOIN credit_holds h ON h.organization_id = l.organization_id AND h.id = l.hold_id \
                  LEFT JOIN credit_movements m ON m.organization_id = l.organization_id AND m.sequence = l.sequence \
                  WHERE l.sequence IS NOT NULL AND (m.kind IS NULL OR m.kind <> 'capture' OR {capture_differs})"
@@ -206,8 +222,65 @@ fn lots() -> Vec<Invariant> {
                  (SELECT organization_id, consumption_id, SUM(quantity) AS quantity, {refunded} FROM credit_refunds \
                  GROUP BY organization_id, consumption_id) AS r LEFT JOIN credit_consumption_logs l \
                  ON l.organization_id = r.organization_id AND l.id = r.consumption_id \
-                 WHERE l.sequence IS NULL OR r.quantity > l.quantity OR {refund_exceeds}"
+                 LEFT JOIN retention_checkpoints k ON k.organization_id = r.organization_id \
+                 WHERE (l.id IS NULL AND k.through IS NULL) OR (l.id IS NOT NULL AND l.sequence IS NULL) \
+                 OR r.quantity > l.quantity OR {refund_exceeds}"
             ),
+        ),
+    ]
+}
+
+/// The one invariant of retention, which takes several statements: each holds the checkpoints against something else
+/// that was kept.
+const CHECKPOINTS: &str = "retention checkpoints carry the sums of what was dropped";
+
+/// Checkpoints against what is kept of the time before them: every movement but spending, every refund, every draw.
+fn checkpoints() -> Vec<Invariant> {
+    let booked = for_each_column(|name| {
+        format!(
+            "COALESCE(SUM({name}available_change), 0) AS {name}gained, COALESCE(SUM({name}held_change), 0) AS {name}held_then"
+        )
+    });
+    let off = for_each_type(" OR ", |name| {
+        format!("m.{name}gained - k.{name}spent <> k.{name}available OR m.{name}held_then <> k.{name}held")
+    });
+    let refunded = for_each_column(|name| format!("COALESCE(SUM(r.{name}refunded), 0) AS {name}given_back"));
+    let refunds_off = for_each_type(" OR ", |name| format!("r.{name}given_back <> k.{name}refunded"));
+    vec![
+        Invariant::new(
+            CHECKPOINTS,
+            format!(
+                "SELECT k.organization_id, k.sequence AS place FROM retention_checkpoints k JOIN \
+                 (SELECT k.organization_id, COUNT(m.sequence) AS booked_count, \
+                 COUNT(CASE WHEN m.kind = 'capture' THEN 1 END) AS captured_count, \
+                 COUNT(CASE WHEN m.created_at >= k.through THEN 1 END) AS late_count, {booked} \
+                 FROM retention_checkpoints k LEFT JOIN credit_movements m \
+                 ON m.organization_id = k.organization_id AND m.sequence <= k.sequence GROUP BY k.organization_id) AS m \
+                 ON m.organization_id = k.organization_id \
+                 WHERE m.booked_count + k.spent_count <> k.sequence OR m.captured_count <> k.captured_count \
+                 OR m.late_count > 0 OR {off}"
+            ),
+        ),
+        Invariant::new(
+            CHECKPOINTS,
+            format!(
+                "SELECT k.organization_id, k.sequence AS place FROM retention_checkpoints k JOIN \
+                 (SELECT k.organization_id, COUNT(r.id) AS refund_count, {refunded} FROM retention_checkpoints k \
+                 LEFT JOIN (SELECT r.* FROM credit_refunds r LEFT JOIN ({KEPT}) AS l \
+                 ON l.organization_id = r.organization_id AND l.id = r.consumption_id WHERE l.id IS NULL) AS r \
+                 ON r.organization_id = k.organization_id GROUP BY k.organization_id) AS r \
+                 ON r.organization_id = k.organization_id \
+                 WHERE r.refund_count <> k.refund_count OR {refunds_off}"
+            ),
+        ),
+        // Nothing that is dropped may still have to be said: by lots that are not settled, or in usage.
+        Invariant::new(
+            CHECKPOINTS,
+            "SELECT k.organization_id, k.sequence AS place FROM retention_checkpoints k \
+             LEFT JOIN organization_credits c ON c.organization_id = k.organization_id \
+             LEFT JOIN usage_totals t ON t.organization_id = k.organization_id \
+             WHERE c.settled_sequence IS NULL OR c.settled_sequence < k.sequence \
+             OR t.through IS NULL OR t.through < k.through",
         ),
     ]
 }
@@ -224,7 +297,9 @@ fn rows() -> Vec<Invariant> {
             "a consumption's key names a success",
             "SELECT k.organization_id, 0 AS place FROM idempotency_keys k LEFT JOIN credit_consumption_logs l \
              ON l.organization_id = k.organization_id AND l.id = k.reference AND l.created_at = k.reference_at \
-             WHERE k.operation = 'consume' AND l.sequence IS NULL",
+             LEFT JOIN retention_checkpoints c ON c.organization_id = k.organization_id \
+             WHERE k.operation = 'consume' AND l.sequence IS NULL \
+             AND (c.through IS NULL OR k.reference_at >= c.through)",
         ),
         Invariant::new(
             "no log row or key without its organization",
@@ -259,14 +334,25 @@ fn usage(engine: Engine) -> Vec<Invariant> {
     let of_refund = each(", ", &|name| if name.ends_with("refunded") { format!("r.{name}") } else { "0".to_owned() });
     let log = format!(
         "SELECT l.organization_id, {quarter} AS bucket_start, l.action_type, {of_attempt} \
-         FROM credit_consumption_logs l JOIN usage_totals t ON t.organization_id = l.organization_id \
+         FROM ({KEPT}) AS l JOIN usage_totals t ON t.organization_id = l.organization_id \
          WHERE l.created_at < t.through \
          UNION ALL \
          SELECT r.organization_id, {quarter}, l.action_type, {of_refund} FROM credit_refunds r \
          JOIN usage_totals t ON t.organization_id = r.organization_id \
-         JOIN credit_consumption_logs l ON l.organization_id = r.organization_id AND l.id = r.consumption_id \
+         JOIN ({KEPT}) AS l ON l.organization_id = r.organization_id AND l.id = r.consumption_id \
          WHERE r.created_at < t.through"
     );
+    // What is in the rollups beyond the log was dropped. It lies in the quarters until history begins, and its sums are
+    // the checkpoint's.
+    let of_checkpoint = each(", ", &|name| match name {
+        "consumption_count" => "spent_count + captured_count".to_owned(),
+        name if name.ends_with("consumed") => {
+            format!("{} + {}", name.replace("consumed", "spent"), name.replace("consumed", "captured"))
+        }
+        name => name.to_owned(),
+    });
+    let sums = each(", ", &|name| format!("SUM({name}) AS {name}"));
+    let exceeds = each(" OR ", &|name| format!("s.{name} > 0"));
     let plain = each(", ", &str::to_owned);
     let negated = each(", ", &|name| format!("-{name}"));
     let differs = each(" OR ", &|name| format!("SUM({name}) <> 0"));
@@ -274,9 +360,22 @@ fn usage(engine: Engine) -> Vec<Invariant> {
         Invariant::new(
             "usage rollups are the sums of the log",
             format!(
-                "SELECT organization_id, 0 AS place FROM ({log} \
+                "SELECT s.organization_id, 0 AS place FROM \
+                 (SELECT organization_id, bucket_start, action_type, {sums} FROM ({log} \
                  UNION ALL SELECT organization_id, bucket_start, action_type, {negated} FROM usage_rollups) AS both_sides \
-                 GROUP BY organization_id, bucket_start, action_type HAVING {differs}"
+                 GROUP BY organization_id, bucket_start, action_type HAVING {differs}) AS s \
+                 LEFT JOIN retention_checkpoints k ON k.organization_id = s.organization_id \
+                 WHERE k.through IS NULL OR s.bucket_start > k.through OR {exceeds}"
+            ),
+        ),
+        Invariant::new(
+            CHECKPOINTS,
+            format!(
+                "SELECT k.organization_id, k.sequence AS place FROM retention_checkpoints k JOIN \
+                 (SELECT organization_id FROM ({log} \
+                 UNION ALL SELECT organization_id, through, '', {of_checkpoint} FROM retention_checkpoints \
+                 UNION ALL SELECT organization_id, bucket_start, action_type, {negated} FROM usage_rollups) AS all_sides \
+                 GROUP BY organization_id HAVING {differs}) AS s ON s.organization_id = k.organization_id"
             ),
         ),
         Invariant::new(
@@ -295,7 +394,8 @@ pub(super) async fn check(transaction: &DatabaseTransaction) -> Result<Vec<Check
     let backend = transaction.get_database_backend();
     let mut found = Vec::new();
     let engine = if backend == DbBackend::Postgres { Engine::Postgres } else { Engine::Sqlite };
-    for Invariant { name, violations } in [ledger(), lots(), rows(), usage(engine)].into_iter().flatten() {
+    for Invariant { name, violations } in [ledger(), lots(), checkpoints(), rows(), usage(engine)].into_iter().flatten()
+    {
         let sql = format!(
             "SELECT v.organization_id, CAST(v.place AS BIGINT) AS place, COUNT(*) OVER () AS violations \
              FROM ({violations}) AS v LIMIT {EXAMPLES_MAX}"
@@ -309,7 +409,11 @@ pub(super) async fn check(transaction: &DatabaseTransaction) -> Result<Vec<Check
             let place = place.filter(|place| *place > 0).map_or_else(String::new, |place| format!(", number {place}"));
             check.examples.push(format!("organization {organization_id}{place}"));
         }
-        found.push(check);
+        // What several statements look for is one invariant.
+        match found.iter_mut().find(|other: &&mut Check| other.name == check.name) {
+            Some(other) => other.add(check),
+            None => found.push(check),
+        }
     }
     Ok(found)
 }
