@@ -37,6 +37,7 @@ mod m20261122_000031_background_jobs;
 mod m20261122_000032_usage_summary_of_totals;
 mod m20261122_000033_jobs_of_servers;
 mod m20261122_000040_performance_reports;
+mod m20261123_000060_dashboard_sessions;
 mod m20261123_000070_audit_log;
 
 #[cfg(test)]
@@ -82,6 +83,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000032_usage_summary_of_totals::Migration),
             Box::new(m20261122_000033_jobs_of_servers::Migration),
             Box::new(m20261122_000040_performance_reports::Migration),
+            Box::new(m20261123_000060_dashboard_sessions::Migration),
             Box::new(m20261123_000070_audit_log::Migration),
         ]
     }
