@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust, where it is missing: the server programs of PostgreSQL, of Redis and of
-# pgbouncer, curl, and Prometheus' promtool.
+# pgbouncer, curl, Prometheus' promtool, and Chromium with its driver.
 #
 # Only the programs are wanted. The tests start throwaway servers of their own (tests/src/postgres.rs), so no system
 # service is started and no system cluster is made. Without apt-get, or without the right to use it, it says what to
@@ -28,6 +28,8 @@ have_postgres || missing+=(postgresql)
 have_redis || missing+=(redis-server)
 have_pgbouncer || missing+=(pgbouncer)
 command -v promtool >/dev/null || missing+=(promtool)
+command -v chromium >/dev/null || missing+=(chromium)
+command -v chromedriver >/dev/null || missing+=(chromium-driver)
 # The command that the demo prints for people is run as they would.
 command -v curl >/dev/null || missing+=(curl)
 [ "${#missing[@]}" -gt 0 ] || exit 0
@@ -43,11 +45,11 @@ fi
 if [ "${#as_root[@]}" -eq 0 ] || ! command -v apt-get >/dev/null; then
     {
         echo "The tests need programs that are not installed: ${missing[*]}."
-        echo "Install the PostgreSQL server (initdb and postgres, 15 or newer), redis-server, pgbouncer, curl"
-        echo "and promtool, for example:"
-        echo "    Debian, Ubuntu:  sudo apt-get install postgresql redis-server pgbouncer curl prometheus"
-        echo "    Fedora:          sudo dnf install postgresql-server redis pgbouncer curl golang-github-prometheus"
-        echo "    macOS:           brew install postgresql redis pgbouncer prometheus"
+        echo "Install the PostgreSQL server (initdb and postgres, 15 or newer), redis-server, pgbouncer, curl,"
+        echo "promtool, chromium and chromedriver, for example:"
+        echo "    Debian:  sudo apt-get install postgresql redis-server pgbouncer curl prometheus chromium chromium-driver"
+        echo "    Fedora:  sudo dnf install postgresql-server redis pgbouncer curl golang-github-prometheus chromium chromedriver"
+        echo "    macOS:   brew install postgresql redis pgbouncer prometheus chromium chromedriver"
         echo "A PostgreSQL in an unusual place is found by MULTICREDIT_TEST_POSTGRES_BIN=<the folder of initdb>."
     } >&2
     exit 1

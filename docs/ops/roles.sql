@@ -54,6 +54,7 @@ BEGIN
             ('credit_holds', 'SELECT, INSERT, UPDATE'),
             ('credit_movements', 'SELECT, INSERT'),
             ('credit_refunds', 'SELECT, INSERT'),
+            ('dashboard_sessions', 'SELECT, INSERT, DELETE'),
             ('idempotency_keys', 'SELECT, INSERT, DELETE'),
             ('mv_organization_usage_summary', 'SELECT'),
             ('organization_credits', 'SELECT, INSERT, UPDATE'),
@@ -78,7 +79,7 @@ BEGIN
                 'GRANT SELECT (id, name, prefix, scopes, organization_id, created_at, revoked_at) ON %s TO multicredit_reader',
                 relation.name
             );
-        ELSIF relation.name::text NOT LIKE '%idempotency_keys' THEN
+        ELSIF relation.name::text NOT LIKE '%idempotency_keys' AND relation.name::text NOT LIKE '%dashboard_sessions' THEN
             EXECUTE format('GRANT SELECT ON %s TO multicredit_reader', relation.name);
         END IF;
         EXECUTE format(

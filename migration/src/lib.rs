@@ -39,6 +39,7 @@ mod m20261122_000033_jobs_of_servers;
 mod m20261122_000040_performance_reports;
 mod m20261123_000041_express_keys;
 mod m20261123_000050_retention_checkpoints;
+mod m20261123_000060_dashboard_sessions;
 mod m20261123_000070_audit_log;
 
 #[cfg(test)]
@@ -86,6 +87,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261122_000040_performance_reports::Migration),
             Box::new(m20261123_000041_express_keys::Migration),
             Box::new(m20261123_000050_retention_checkpoints::Migration),
+            Box::new(m20261123_000060_dashboard_sessions::Migration),
             Box::new(m20261123_000070_audit_log::Migration),
         ]
     }

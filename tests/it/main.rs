@@ -6,6 +6,7 @@ mod audit;
 mod caches;
 mod cli;
 mod credit_types;
+mod dashboard;
 mod express;
 mod harness;
 mod holds;

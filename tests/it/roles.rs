@@ -3,7 +3,8 @@
 use multicredit_domain::{NewHold, NewRefund, OnExpired};
 use multicredit_store::performance::Thresholds;
 use multicredit_store::{
-    AuditFilter, Author, Job, MemberRole, NewPlan, OrganizationUpdate, PageRequest, Store, StoreConfig,
+    AuditFilter, Author, Job, MemberRole, NewApiKey, NewPlan, OrganizationUpdate, PageRequest, Scope, Store,
+    StoreConfig,
 };
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
 use tests::fixtures::{ai, key, organization, purchase, request};
@@ -114,6 +115,17 @@ async fn a_day_at_work(store: &Store) {
     store.delete_member(acme, "u").await.unwrap();
     let name = Some("other".to_owned());
     store.update_organization(acme, OrganizationUpdate { name, ..Default::default() }).await.unwrap();
+    let new = NewApiKey {
+        name: "of a person".to_owned(),
+        digest: [1; 32],
+        prefix: "mc_".to_owned(),
+        scopes: vec![Scope::Read],
+        organization_id: None,
+    };
+    let person = store.create_api_key(new).await.unwrap();
+    store.begin_session([2; 32], person.id, chrono::TimeDelta::hours(1)).await.unwrap();
+    assert_eq!(store.session_key(&[2; 32]).await.unwrap(), Some(person));
+    store.end_session(&[2; 32]).await.unwrap();
     for job in Job::ALL {
         store.do_job(job, None).await.unwrap_or_else(|error| panic!("{}: {error}", job.as_str()));
     }
@@ -122,7 +134,7 @@ async fn a_day_at_work(store: &Store) {
     store.sweep().await.unwrap();
     assert!(store.verify().await.unwrap().passed());
     let lines = store.audit_log(AuditFilter::default(), PageRequest::first(100)).await.unwrap();
-    assert_eq!(lines.items.len(), 18);
+    assert_eq!(lines.items.len(), 19);
 }
 
 #[test]
@@ -166,6 +178,7 @@ fn each_role_can_do_its_work_and_nobody_can_change_the_audit_log() {
             assert_eq!(sqlstate(&reader, sql).await, None, "{sql}");
         }
         for sql in [
+            "SELECT * FROM dashboard_sessions",
             "SELECT key_digest FROM api_keys",
             "SELECT * FROM idempotency_keys",
             "INSERT INTO plans SELECT * FROM plans",

@@ -21,6 +21,7 @@ pub mod postgres;
 pub mod redis;
 pub mod rpc;
 pub mod scratch;
+pub mod webdriver;
 
 pub use both_engines::run;
 pub use database::{Contents, ContentsReader, Engine, TestDb};

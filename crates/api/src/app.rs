@@ -10,6 +10,7 @@ use poem::{Endpoint, EndpointExt as _, IntoEndpoint as _, Request, Response};
 
 use crate::auth::cache::KeyCache;
 use crate::config::MetricsAccess;
+use crate::dashboard::{self, LastFleet};
 use crate::directory::Directory;
 use crate::limits;
 use crate::metrics::http::HttpStats;
@@ -85,6 +86,8 @@ pub struct State {
     pub http: HttpStats,
     /// The last performance report.
     pub report: LastReport,
+    /// What the dashboard last said of all organizations.
+    pub fleet: LastFleet,
 }
 
 impl State {
@@ -93,9 +96,14 @@ impl State {
         let caches = &store.stats().caches;
         let keys = KeyCache::new(caches.cache("api_keys"));
         let directory = Directory::new(caches.cache("external_ids"));
-        let pages = [(DOCUMENT, "/openapi.json"), (SWAGGER_UI, "/docs"), (metrics::OPERATION, "/metrics")];
+        let pages = [
+            (DOCUMENT, "/openapi.json"),
+            (SWAGGER_UI, "/docs"),
+            (metrics::OPERATION, "/metrics"),
+            (dashboard::OPERATION, dashboard::PATH),
+        ];
         let http = HttpStats::new(resource::stated(), &pages);
-        Self { store, keys, directory, settings, http, report: LastReport::default() }
+        Self { store, keys, directory, settings, http, report: LastReport::default(), fleet: LastFleet::default() }
     }
 }
 
@@ -134,8 +142,8 @@ impl Context {
     }
 }
 
-/// Everything that the service answers: `/v1`, `/health/*`, `/metrics`, `/openapi.json` and `/docs`, behind the
-/// middleware.
+/// Everything that the service answers: `/v1`, `/health/*`, `/metrics`, `/openapi.json`, `/docs` and `/dashboard`,
+/// behind the middleware.
 pub fn endpoint(store: Store, settings: AppSettings) -> impl Endpoint<Output = Response> + 'static {
     let document = openapi::Document::new(settings.version);
     let pages = [
@@ -143,7 +151,9 @@ pub fn endpoint(store: Store, settings: AppSettings) -> impl Endpoint<Output = R
         ("/docs", router::page(SWAGGER_UI, "text/html; charset=utf-8", document.swagger_ui)),
         ("/metrics", metrics::page()),
     ];
-    let routes = router::routes(resource::api(), pages).into_endpoint().map_to_response();
+    let routes = router::routes(resource::api(), pages);
+    let routes = dashboard::PATHS.into_iter().fold(routes, |routes, path| routes.at(path, dashboard::endpoint()));
+    let routes = routes.into_endpoint().map_to_response();
     Envelope::new(routes, Arc::new(State::new(store, settings)))
 }
 

@@ -13,6 +13,7 @@ mod bounded;
 pub mod cli;
 pub mod cloud_event;
 pub mod config;
+pub mod dashboard;
 mod directory;
 pub mod limits;
 pub mod listener;

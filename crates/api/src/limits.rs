@@ -61,3 +61,12 @@ pub const DIRECTORY_LOOKUPS_MAX: usize = 5;
 /// After how many seconds a refused caller may come back (`Retry-After` of 429 and 503). Queues drain in well under a
 /// second, and a database that comes back does so in seconds.
 pub const RETRY_AFTER_SECONDS: u16 = 1;
+
+/// How long a session of the dashboard lasts at most: a working day. Whoever needs it longer logs in again.
+pub const SESSION_LIFETIME: Duration = Duration::from_hours(12);
+
+/// How many rows a list of the dashboard has: what a person looks through before they search.
+pub const DASHBOARD_ROWS: u32 = 25;
+
+/// How long the page of all organizations is shown again: its figures are sums over all of history.
+pub const FLEET_SHOWN_FOR: Duration = Duration::from_secs(10);

@@ -229,15 +229,22 @@ pub fn request<P: Position>(
     Query(cursor): Query<Cursor>,
 ) -> Result<PageRequest<P>, Problem> {
     let limit = limit.map_or(PAGE_LIMIT_DEFAULT, |limit| limit.0);
-    let Some(Cursor(bytes)) = cursor else { return Ok(PageRequest { after: None, limit }) };
-    let position = bytes.strip_prefix(&[VERSION, P::LIST]).and_then(P::read);
-    match position {
-        Some(position) => Ok(PageRequest { after: Some(position), limit }),
-        None => Err(Problem::invalid("cursor", BAD_CURSOR)),
-    }
+    let after = cursor.as_ref().map(position).transpose()?;
+    Ok(PageRequest { after, limit })
 }
 
-fn encode<P: Position>(position: &P) -> String {
+fn position<P: Position>(Cursor(bytes): &Cursor) -> Result<P, Problem> {
+    let position = bytes.strip_prefix(&[VERSION, P::LIST]).and_then(P::read);
+    position.ok_or_else(|| Problem::invalid("cursor", BAD_CURSOR))
+}
+
+/// The position that a cursor stands for, if it is one of this list.
+pub fn decode<P: Position>(cursor: &str) -> Result<P, Problem> {
+    position(&Cursor::parse(cursor).map_err(|reason| Problem::invalid("cursor", reason))?)
+}
+
+/// The cursor that stands for a position.
+pub fn encode<P: Position>(position: &P) -> String {
     let mut bytes = vec![VERSION, P::LIST];
     position.write(&mut bytes);
     URL_SAFE_NO_PAD.encode(bytes)

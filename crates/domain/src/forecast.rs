@@ -39,7 +39,13 @@ pub struct Forecast {
     pub runs_out_at: [Option<Timestamp>; crate::credit::COUNT],
     /// What will expire unused, and when, earliest first.
     pub expiring_unused: Vec<(Timestamp, Credits)>,
+    /// How much there is of each type, in the order of the types, from now on.
+    pub course: [Course; crate::credit::COUNT],
 }
+
+/// How much there is of a type at which instant: straight lines from point to point, and as at the last one ever after.
+/// Where a lot begins or ends there are two points of one instant. The amounts are sums over lots.
+pub type Course = Vec<(Timestamp, i128)>;
 
 impl BurnRate {
     /// What is used in a day, rounded down.
@@ -72,8 +78,10 @@ pub fn forecast(lots: &[Lot], rate: BurnRate, now: Timestamp) -> Forecast {
     let mut lots: Vec<&Lot> = lots.iter().filter(|lot| !lot.remaining.is_zero() && !has_ended(lot, now)).collect();
     lots.sort_by(|one, other| one.burn_order(other));
     let mut expiring: BTreeMap<Timestamp, Credits> = BTreeMap::new();
-    let runs_out_at = CreditType::ALL.map(|credit_type| burn(&lots, credit_type, rate, now, &mut expiring));
-    Forecast { rate, runs_out_at, expiring_unused: expiring.into_iter().collect() }
+    let mut course = CreditType::ALL.map(|_| Course::new());
+    let runs_out_at = CreditType::ALL
+        .map(|credit_type| burn(&lots, credit_type, rate, now, &mut expiring, &mut course[credit_type as usize]));
+    Forecast { rate, runs_out_at, expiring_unused: expiring.into_iter().collect(), course }
 }
 
 fn has_ended(lot: &Lot, at: Timestamp) -> bool {
@@ -88,6 +96,7 @@ fn burn(
     rate: BurnRate,
     now: Timestamp,
     expiring: &mut BTreeMap<Timestamp, Credits>,
+    course: &mut Course,
 ) -> Option<Timestamp> {
     let mut left: Vec<i64> = lots.iter().map(|lot| lot.remaining[credit_type].get()).collect();
     let mut boundaries: Vec<Timestamp> =
@@ -108,11 +117,16 @@ fn burn(
             _ if stock == 0 => Some(from),
             micros => micros.and_then(|micros| now.checked_add_signed(TimeDelta::microseconds(micros))),
         };
+        course.push((from, stock));
+        if let Some(at) = empty_at.filter(|at| stock > 0 && until.is_none_or(|until| *at < until)) {
+            course.push((at, 0));
+        }
         if runs_out_at.is_none() {
             runs_out_at = empty_at.filter(|at| until.is_none_or(|until| *at < until));
         }
         let Some(until) = until else { break };
         let mut wanted = rate.used_after(credit_type, micros(until - now)) - used_before;
+        course.push((until, stock - wanted.min(stock)));
         for i in live {
             let taken = wanted.min(i128::from(left[i]));
             left[i] -= i64::try_from(taken).unwrap_or(left[i]);
@@ -168,9 +182,12 @@ mod tests {
         assert_eq!(found.runs_out_at[0], Some(day(61)));
         assert_eq!(found.expiring_unused, []);
         assert_eq!(found.rate.per_day(), ai(10));
+        assert_eq!(found.course[0], [(day(1), 600), (day(11), 500), (day(11), 500), (day(61), 0)]);
+        assert_eq!(found.course[1], [(day(1), 0), (day(11), 0), (day(11), 0)]);
         let found = forecast(&lots, weekly(ai(35)), day(1));
         assert_eq!(found.runs_out_at[0], Some(day(111)));
         assert_eq!(found.expiring_unused, [(day(11), ai(50))]);
+        assert_eq!(found.course[0], [(day(1), 600), (day(11), 550), (day(11), 500), (day(111), 0)]);
     }
 
     #[test]

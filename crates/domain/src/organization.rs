@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::{NaiveDateTime, TimeDelta};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -110,6 +111,14 @@ impl TimeZone {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What the calendar and the clock on the wall show there at that instant.
+    pub fn wall_clock(&self, at: Timestamp) -> NaiveDateTime {
+        let instant = jiff::Timestamp::from_microsecond(at.timestamp_micros()).ok();
+        let zone = jiff::tz::db().get(&self.0).ok();
+        let offset = instant.zip(zone).map_or(0, |(instant, zone)| zone.to_offset(instant).seconds());
+        at.naive_utc() + TimeDelta::seconds(offset.into())
+    }
 }
 
 impl Default for TimeZone {
@@ -143,6 +152,13 @@ mod tests {
         for bad in ["", "Mars/Olympus", "+01:00", "../etc/passwd"] {
             assert_eq!(TimeZone::new(bad), Err(UnknownTimeZone), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_clock_on_the_wall_is_that_of_the_season() {
+        let shown = |at: &str| TimeZone::new("Europe/Berlin").unwrap().wall_clock(at.parse().unwrap()).to_string();
+        assert_eq!(shown("2026-07-01T22:30:00Z"), "2026-07-02 00:30:00");
+        assert_eq!(shown("2026-12-31T22:30:00Z"), "2026-12-31 23:30:00");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
 /// The longest name PostgreSQL keeps; it cuts longer ones without failing.
 const POSTGRES_NAME_BYTES_MAX: usize = 63;
 
-const TABLES: [&str; 25] = [
+const TABLES: [&str; 26] = [
     "api_keys",
     "audit_chains",
     "audit_log",
@@ -33,6 +33,7 @@ const TABLES: [&str; 25] = [
     "credit_holds",
     "credit_movements",
     "credit_refunds",
+    "dashboard_sessions",
     "idempotency_keys",
     "mv_organization_usage_summary",
     "organization_credits",
@@ -48,7 +49,7 @@ const TABLES: [&str; 25] = [
     "usage_totals",
 ];
 
-const INDEXES: [&str; 14] = [
+const INDEXES: [&str; 15] = [
     "idx_audit_log_date",
     "idx_audit_log_org_date",
     "idx_credit_grants_unspent",
@@ -60,6 +61,7 @@ const INDEXES: [&str; 14] = [
     "idx_credits_txn_org_date_composite",
     "idx_credits_txn_refused",
     "idx_credits_txn_success",
+    "idx_dashboard_sessions_expires_at",
     "idx_idempotency_keys_expires_on",
     "idx_organization_credits_due",
     "idx_organization_members_user",

@@ -41,7 +41,7 @@ async fn spent(store: &Store) -> BTreeMap<String, i64> {
     let mut spent = BTreeMap::new();
     let mut page = PageRequest::first(100);
     loop {
-        let found = store.organizations(page).await.unwrap();
+        let found = store.organizations(None, page).await.unwrap();
         for organization in found.items {
             let balance = store.balance(organization.id).await.unwrap().balance;
             let name = organization.external_id.unwrap().as_str().to_owned();

@@ -133,7 +133,7 @@ async fn describe(report: &VerifyReport, world: &World, done: &[Vec<Sent>]) -> S
     let mut text = found.clone();
     let mut page = PageRequest::first(100);
     loop {
-        let organizations = world.store.organizations(page).await.unwrap();
+        let organizations = world.store.organizations(None, page).await.unwrap();
         for organization in organizations.items.iter().filter(|one| found.contains(&one.id.to_string())) {
             let steps = organization.name.rsplit(' ').next().and_then(|n| done.get(n.parse::<usize>().ok()?));
             writeln!(text, "{}, {}: {steps:#?}", organization.id, organization.name).unwrap();

@@ -99,6 +99,9 @@ impl Answer {
         assert!((1..=128).contains(&request_id.len()), "{self}");
         assert_eq!(self.header("X-Content-Type-Options"), Some("nosniff"), "{self}");
         assert_ne!(self.status, 500, "{self}");
+        if self.title.contains(" /dashboard") {
+            return self.assert_is_a_page();
+        }
         if self.status < 400 {
             return;
         }
@@ -112,6 +115,26 @@ impl Answer {
         if *method != Method::HEAD {
             self.assert_is_a_problem(request_id);
         }
+    }
+
+    /// What every answer of the dashboard keeps to, errors too: no script, nothing from elsewhere, in no frame.
+    fn assert_is_a_page(&self) {
+        let policy = self.header("Content-Security-Policy").unwrap_or_else(|| panic!("{self}: no policy"));
+        for part in ["default-src 'none'", "style-src 'self'", "frame-ancestors 'none'", "form-action 'self'"] {
+            assert!(policy.contains(part), "{self}: {policy}");
+        }
+        assert!(!policy.contains("unsafe") && !policy.contains("script-src"), "{self}: {policy}");
+        assert_eq!(self.header("Referrer-Policy"), Some("same-origin"), "{self}");
+        assert!(self.header("Cache-Control").is_some(), "{self}");
+        if self.header("Content-Type") != Some("text/html; charset=utf-8") {
+            assert!(self.status < 400, "{self}");
+            return;
+        }
+        let page = String::from_utf8_lossy(&self.body);
+        for bad in ["<script", "style=", " onclick", "javascript:", "http://", "https://"] {
+            assert!(!page.contains(bad), "{self}: {bad}");
+        }
+        assert!(self.body.is_empty() || page.contains("<html lang=\"en\">"), "{self}");
     }
 
     fn assert_is_a_problem(&self, request_id: &str) {

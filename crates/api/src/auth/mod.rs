@@ -51,7 +51,8 @@ pub struct Principal {
 }
 
 impl Principal {
-    fn of(key: &ApiKey) -> Self {
+    /// Whoever has that key.
+    pub fn of(key: &ApiKey) -> Self {
         let name = AuditKey { id: key.id, name: key.name.clone(), prefix: key.prefix.clone() };
         Self { key: Arc::new(name), scopes: Scopes::of(&key.scopes), bound_to: key.organization_id }
     }
@@ -64,6 +65,14 @@ pub struct Auth<R> {
     principal: Principal,
     actor: Option<Actor>,
     requirement: PhantomData<fn() -> R>,
+}
+
+impl<R: Requirement> Auth<R> {
+    /// What a caller may do who is known already, by a session of the dashboard.
+    pub fn of(context: Context, principal: Principal) -> Result<Self, Problem> {
+        authorize::<R>(&principal)?;
+        Ok(Self { context, principal, actor: None, requirement: PhantomData })
+    }
 }
 
 impl<R> Auth<R> {
@@ -141,15 +150,20 @@ impl<'a, R: Requirement> ApiExtractor<'a> for Auth<R> {
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
         let context = Context::of(request)?;
         let principal = authenticate(&context, request).await?;
-        authorize::<R>(&principal)?;
-        Ok(Self { context, principal, actor: actor(request)?, requirement: PhantomData })
+        let caller = Self::of(context, principal)?;
+        Ok(Self { actor: actor(request)?, ..caller })
     }
 }
 
 /// Who sent the request.
 async fn authenticate(context: &Context, request: &Request) -> Result<Principal, Problem> {
+    recognize(context, bearer(request).ok_or_else(|| Problem::new(Code::Unauthorized))?).await
+}
+
+/// Who has that key; [`Code::Unauthorized`] if nobody has.
+pub async fn recognize(context: &Context, key: &str) -> Result<Principal, Problem> {
     let unauthorized = || Problem::new(Code::Unauthorized);
-    let digest = digest(bearer(request).ok_or_else(unauthorized)?);
+    let digest = digest(Some(key).filter(|key| could_be_one(key)).ok_or_else(unauthorized)?);
     let state = context.state();
     let (generation, fallback) = match state.keys.get(&digest, Instant::now()) {
         Known::Valid(principal) => return Ok(principal),
@@ -200,9 +214,12 @@ fn bearer(request: &Request) -> Option<&str> {
     let value = values.next().filter(|_| values.next().is_none())?;
     let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
     let key = key.trim_ascii();
-    let could_be_one =
-        key.len() <= API_KEY_MAX_BYTES && !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
-    (scheme.eq_ignore_ascii_case("bearer") && could_be_one).then_some(key)
+    (scheme.eq_ignore_ascii_case("bearer") && could_be_one(key)).then_some(key)
+}
+
+/// Whether a text could be a key.
+fn could_be_one(key: &str) -> bool {
+    key.len() <= API_KEY_MAX_BYTES && !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Ends a key's validity, in the database and then at once in this process; `false` if there is no such key.

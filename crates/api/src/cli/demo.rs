@@ -131,7 +131,7 @@ impl Demo {
     pub fn describe(&self, listening: SocketAddr) -> String {
         let url = format!("http://{}", reachable(listening));
         format!(
-            "\n  API         {url}/v1\n  Swagger UI  {url}/docs\n  Admin key   {key}\n              kept in {file}\n\n\
+            "\n  API         {url}/v1\n  Swagger UI  {url}/docs\n  Dashboard   {url}/dashboard\n  Admin key   {key}\n              kept in {file}\n\n\
              Consume credits of the demo organization. Sent again as it is, it charges nothing again and gets the same \
              answer,\nwith the header Idempotent-Replayed: true.\n\n{curl}\n",
             key = self.admin_key.expose(),
@@ -218,6 +218,7 @@ mod tests {
         assert_ne!(first, second);
         assert!(first.contains("\ncurl -i -X POST 'http://127.0.0.1:8080/v1/"), "{first}");
         assert!(first.contains("http://127.0.0.1:8080/docs"), "{first}");
+        assert!(first.contains("http://127.0.0.1:8080/dashboard\n"), "{first}");
         assert!(demo.describe("[::]:1".parse().unwrap()).contains("http://[::1]:1/v1"));
     }
 

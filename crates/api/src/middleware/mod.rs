@@ -25,6 +25,7 @@ use tracing::Instrument as _;
 
 use self::request_id::X_REQUEST_ID;
 use crate::app::{Context, State};
+use crate::dashboard;
 use crate::problem::{self, Problem};
 
 /// The routes, wrapped.
@@ -60,6 +61,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Envelope<E> {
         let span = log::span(request.method(), &request_id);
         let is_head = request.method() == Method::HEAD;
         let is_api = request.uri().path().starts_with("/v1");
+        let is_page = dashboard::is_below(request.uri().path());
         let context = Context::new(self.state.clone(), request_id.clone());
         let answering = async {
             let (mut response, operation) = match self.answer(request, context).await {
@@ -69,7 +71,12 @@ impl<E: Endpoint<Output = Response>> Endpoint for Envelope<E> {
                 }
                 Err((problem, operation)) => {
                     failed(&problem);
-                    (problem.into_answer(request_id.as_str()), operation)
+                    let answer = if is_page {
+                        dashboard::problem_page(problem, request_id.as_str())
+                    } else {
+                        problem.into_answer(request_id.as_str())
+                    };
+                    (answer, operation)
                 }
             };
             if is_head {
@@ -97,7 +104,8 @@ fn check(response: Response) -> Result<Response, (Problem, Option<OperationId>)>
     if !status.is_client_error() && !status.is_server_error() {
         return Ok(response);
     }
-    if response.headers().get(CONTENT_TYPE).is_some_and(|value| value == problem::CONTENT_TYPE) {
+    let is_written = |value: &HeaderValue| value == problem::CONTENT_TYPE || value == dashboard::CONTENT_TYPE;
+    if response.headers().get(CONTENT_TYPE).is_some_and(is_written) {
         return Ok(response);
     }
     let operation = response.data::<OperationId>().copied();

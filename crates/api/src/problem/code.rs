@@ -63,6 +63,9 @@ codes! {
     /// The key is bound to an organization.
     ForbiddenBoundKey = FORBIDDEN, "forbidden_bound_key", "Key bound to an organization",
         "An API key that is bound to an organization cannot do what concerns all organizations.";
+    /// A form of the dashboard came from another site.
+    ForbiddenOrigin = FORBIDDEN, "forbidden_origin", "Form of another site",
+        "The form was not sent from a page of the dashboard, so nothing was done.";
     /// There is no such organization, or none that the key may know of.
     UnknownOrganization = NOT_FOUND, "unknown_organization", "Unknown organization", "There is no such organization.";
     /// There is no such action, or it is not active.

@@ -152,7 +152,7 @@ impl Api {
     ) -> Result<Json<Page<Organization>>, Failure<failures::Listing>> {
         let wanted = page::request::<OrganizationId>(limit, cursor)?;
         let found = match auth.bound_to() {
-            None => auth.store().organizations(wanted).await?,
+            None => auth.store().organizations(None, wanted).await?,
             // Newest first: what comes after a position has a smaller id.
             Some(own) if wanted.after.is_none_or(|after| own < after) => {
                 StorePage { items: vec![auth.store().organization(own).await?], next: None }

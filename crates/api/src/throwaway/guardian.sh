@@ -6,6 +6,7 @@
 #   postgres fast|durable BIN_DIR PORT...
 #   redis fast|durable PROGRAM PORT...
 #   pgbouncer fast|durable PROGRAM POSTGRES_PORT PORT...
+#   chromedriver fast|durable PROGRAM PORT...
 # What is durable is on a disk. A server takes the first of the ports on which it starts.
 #
 # Output: one line `ready PORT DIRECTORY` (port 0 where there is no server), or what went wrong.
@@ -143,6 +144,26 @@ END
 
 stop_pgbouncer() {
     kill -KILL "$server"
+    wait
+}
+
+# In a session of its own, so that the browsers that it starts, and theirs, are found again.
+start_chromedriver() {
+    program=$1
+    shift
+    export HOME="$directory" TMPDIR="$directory"
+    for port in "$@"; do
+        setsid "$program" --port="$port" --log-level=WARNING </dev/null >>"$directory/log" 2>&1 &
+        server=$!
+        if comes_up 'started successfully' "$directory/log"; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+stop_chromedriver() {
+    kill -KILL $(ps -s "$server" -o pid=)
     wait
 }
 

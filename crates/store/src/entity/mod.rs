@@ -18,6 +18,7 @@ pub mod credit_draws;
 pub mod credit_grants;
 pub mod credit_holds;
 pub mod credit_movements;
+pub mod dashboard_sessions;
 pub mod idempotency_keys;
 pub mod organization_credits;
 pub mod organization_members;

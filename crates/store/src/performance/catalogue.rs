@@ -47,7 +47,7 @@ pub(super) fn reads(engine: Engine, organization: Uuid, now: Timestamp) -> Vec<C
         read(
             "latest successes",
             "the newest consumptions of all organizations",
-            "SELECT organization_id, action_type, created_at FROM credit_consumption_logs WHERE success = true \
+            "SELECT organization_id, action_type, created_at FROM credit_consumption_logs WHERE success = TRUE \
              ORDER BY created_at DESC LIMIT 20"
                 .to_owned(),
         ),

@@ -40,7 +40,7 @@ impl Store {
 
     /// The organization of the newest consumption: one whose history is worth reading.
     async fn busiest_organization(&self) -> Result<Option<Uuid>, StoreError> {
-        let sql = "SELECT organization_id FROM credit_consumption_logs WHERE success = true \
+        let sql = "SELECT organization_id FROM credit_consumption_logs WHERE success = TRUE \
                    ORDER BY created_at DESC LIMIT 1";
         let row = query_one(self.database(), sql).await?;
         Ok(row.map(|row| row.try_get("", "organization_id")).transpose()?)

@@ -9,12 +9,14 @@ pub mod audit_log;
 pub mod balance;
 pub mod book;
 pub mod consumption;
+pub mod fleet;
 pub mod grant;
 pub mod hold;
 pub mod member;
 pub mod movement;
 pub mod organization;
 pub mod plan;
+pub mod session;
 
 use futures_util::future::BoxFuture;
 use multicredit_domain::{OrganizationId, Refusal};

@@ -50,14 +50,37 @@ impl Store {
 
     /// The balance as it was at `at`, which must not be in the future: what the balance call answered then.
     pub async fn balance_at(&self, organization_id: OrganizationId, at: Timestamp) -> Result<BalanceView, StoreError> {
-        let SettledBook { book, stored_sequence, as_of } = self.settled_book(organization_id).await?;
-        if at > as_of {
+        let settled = self.settled_book(organization_id).await?;
+        self.balance_in(organization_id, &settled, at).await
+    }
+
+    /// The balances as they were at each of these instants, in their order, none of which may be in the future.
+    pub async fn balances_at(
+        &self,
+        organization_id: OrganizationId,
+        instants: &[Timestamp],
+    ) -> Result<Vec<BalanceView>, StoreError> {
+        let settled = self.settled_book(organization_id).await?;
+        let mut views = Vec::with_capacity(instants.len());
+        for at in instants {
+            views.push(self.balance_in(organization_id, &settled, *at).await?);
+        }
+        Ok(views)
+    }
+
+    async fn balance_in(
+        &self,
+        organization_id: OrganizationId,
+        SettledBook { book, stored_sequence, as_of }: &SettledBook,
+        at: Timestamp,
+    ) -> Result<BalanceView, StoreError> {
+        if at > *as_of {
             return Err(Refusal::InvalidField { field: "at", message: "must not be in the future" }.into());
         }
         let settled = book.movements().iter().rev().find(|movement| movement.created_at <= at);
         let (sequence, balance) = match settled {
             Some(movement) => (movement.sequence, movement.balance_after),
-            None => self.last_stored_balance(organization_id, stored_sequence, at).await?,
+            None => self.last_stored_balance(organization_id, *stored_sequence, at).await?,
         };
         Ok(BalanceView { organization_id, balance, expiring_next: None, sequence, as_of: at })
     }

@@ -5,7 +5,12 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use multicredit_domain::{ExternalId, Organization, OrganizationId, OrganizationStatus, Refusal, TimeZone};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::{ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::prelude::Uuid;
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait,
+    QueryFilter, QueryOrder, QuerySelect,
+};
 use serde_json::{Map, json};
 
 use super::{audit, in_transaction, lock_organization};
@@ -26,6 +31,48 @@ pub struct NewOrganization {
     /// Where its days and months begin.
     pub time_zone: TimeZone,
 }
+
+/// Text to find organizations by: a part of the name or of the external id, in whatever case, or the id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Search(String);
+
+impl Search {
+    /// A search for that text; `None` if there is nothing to search for. PostgreSQL takes no text with a NUL, and nothing
+    /// is called so.
+    pub fn new(text: &str) -> Option<Self> {
+        let text = text.trim();
+        (!text.is_empty() && !text.contains('\0')).then(|| Self(text.to_owned()))
+    }
+
+    /// The pattern of LIKE, in which nothing that was typed has a meaning of its own.
+    fn pattern(&self) -> String {
+        let mut pattern = String::from("%");
+        for character in self.0.chars() {
+            if matches!(character, '%' | '_' | ESCAPE) {
+                pattern.push(ESCAPE);
+            }
+            pattern.push(character);
+        }
+        pattern.push('%');
+        pattern
+    }
+
+    fn condition(&self, backend: DbBackend) -> Condition {
+        let value = if backend == DbBackend::Postgres { "$1" } else { "?" };
+        // Both sides by the engine's own idea of case: SQLite knows that of ASCII alone.
+        let like = |column: &str| {
+            Expr::cust_with_values(format!("LOWER({column}) LIKE LOWER({value}) ESCAPE '{ESCAPE}'"), [self.pattern()])
+        };
+        let mut condition = Condition::any().add(like("name")).add(like("external_id"));
+        if let Ok(id) = Uuid::try_parse(&self.0) {
+            condition = condition.add(organizations::Column::Id.eq(id));
+        }
+        condition
+    }
+}
+
+/// Takes the meaning from a character of a pattern. Not the backslash, which some settings of PostgreSQL read in texts.
+const ESCAPE: char = '!';
 
 /// What to change of an organization; `None` stays as it is.
 #[derive(Debug, Clone, Default)]
@@ -106,12 +153,24 @@ impl Store {
         Ok(row.map(Organization::try_from).transpose()?)
     }
 
-    /// All organizations, newest first.
+    /// The organizations of these ids that there are, in no order.
+    pub async fn organizations_of(&self, ids: &[OrganizationId]) -> Result<Vec<Organization>, StoreError> {
+        let ids = ids.iter().map(|id| id.uuid());
+        let rows =
+            organizations::Entity::find().filter(organizations::Column::Id.is_in(ids)).all(self.database()).await?;
+        Ok(rows.into_iter().map(Organization::try_from).collect::<Result<_, _>>()?)
+    }
+
+    /// All organizations, newest first, or those that a search finds.
     pub async fn organizations(
         &self,
+        search: Option<&Search>,
         page: PageRequest<OrganizationId>,
     ) -> Result<Page<Organization, OrganizationId>, StoreError> {
         let mut query = organizations::Entity::find().order_by_desc(organizations::Column::Id);
+        if let Some(search) = search {
+            query = query.filter(search.condition(self.database().get_database_backend()));
+        }
         if let Some(after) = page.after {
             query = query.filter(organizations::Column::Id.lt(after.uuid()));
         }

@@ -7,7 +7,7 @@
 use multicredit_domain::credit::COUNT;
 use multicredit_domain::{OrganizationId, Timestamp};
 use sea_orm::prelude::Uuid;
-use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, QueryResult, Statement};
 
 use crate::config::Engine;
 use crate::error::StoreError;
@@ -54,6 +54,17 @@ struct Row {
     last_attempt_at: Timestamp,
 }
 
+impl SummaryRow {
+    /// What a row is read from.
+    pub(crate) const COLUMNS: &'static str = "organization_id, total_ai, total_wa, total_email, total_sms, \
+        transaction_count, refused_count, last_attempt_at";
+
+    /// The row that stands in these columns.
+    pub(crate) fn read(row: &QueryResult) -> Result<Self, StoreError> {
+        Ok(Row::from_query_result(row, "")?.into())
+    }
+}
+
 impl Store {
     /// Makes the summary anew; `false` where it is always current.
     pub(crate) async fn refresh_summary(&self) -> Result<bool, StoreError> {
@@ -83,9 +94,9 @@ impl Store {
         let backend = self.database().get_database_backend();
         let [a, b, c] = if backend == DbBackend::Postgres { ["$1", "$2", "$3"] } else { ["?1", "?2", "?3"] };
         let sql = format!(
-            "SELECT organization_id, total_ai, total_wa, total_email, total_sms, transaction_count, refused_count, \
-             last_attempt_at FROM mv_organization_usage_summary WHERE organization_id > {a} AND organization_id >= {b} \
+            "SELECT {} FROM mv_organization_usage_summary WHERE organization_id > {a} AND organization_id >= {b} \
              AND organization_id <= {c} ORDER BY organization_id LIMIT {}",
+            SummaryRow::COLUMNS,
             page.fetch_limit()
         );
         let values = [after.into(), first.into(), last.into()];
