@@ -237,7 +237,7 @@ both_engines!(
         connection.execute_unprepared("UPDATE organization_credits SET status = 'active'").await.unwrap();
         consume(app, &acme, 9).await;
         assert_eq!(app.available(&acme).await["ai"], 41, "{sql}");
-        assert_eq!(hits(app, "balances").await, 0.0);
+        assert!(hits(app, "balances").await < 1.0);
     })
 );
 

@@ -48,7 +48,7 @@ fn hold(quantity: i64, ttl_seconds: i64) -> NewHold {
     NewHold { action: consume.action, quantity: consume.quantity, ttl_seconds, actor: None }
 }
 
-fn beyond_retention<T: std::fmt::Debug>(answer: Result<T, StoreError>) {
+fn beyond_retention<T: std::fmt::Debug>(answer: &Result<T, StoreError>) {
     let refused = matches!(answer, Err(StoreError::Refused(Refusal::BeyondRetention)));
     assert!(refused, "should lie before history, and was {answer:?}");
 }
@@ -150,14 +150,14 @@ both_engines!(what_is_dropped_is_gone_and_everything_else_is_as_before, async |d
     assert_verified(&store).await;
 
     let balance = store.balance_at(id, instant(CUT) - TimeDelta::microseconds(1)).await;
-    beyond_retention(balance);
+    beyond_retention(&balance);
     assert_eq!(balances(&store, id).await, past);
     assert_eq!(usage(&store, id).await.lines, reported.lines);
     assert_eq!(store.grants(id, PageRequest::first(100)).await.unwrap().items, grants.unwrap().items);
     assert_eq!(store.holds(id, PageRequest::first(100)).await.unwrap().items, holds.unwrap().items);
     for gone in &old {
-        beyond_retention(store.consumption(id, gone.id).await);
-        beyond_retention(store.refund(id, refund(gone), None).await);
+        beyond_retention(&store.consumption(id, gone.id).await);
+        beyond_retention(&store.refund(id, refund(gone), None).await);
     }
     let kept = young.iter().map(|one| one.created_at).min().unwrap();
     for there in &young {
@@ -180,7 +180,7 @@ both_engines!(what_is_dropped_is_gone_and_everything_else_is_as_before, async |d
     let rest = store.consumptions(id, ConsumptionFilter::default(), rest).await.unwrap();
     assert!(rest.next.is_none() && rest.items.iter().all(|item| item.created_at >= kept), "{rest:?}");
     let before = ConsumptionFilter { to: Some(instant(CUT)), ..ConsumptionFilter::default() };
-    beyond_retention(store.consumptions(id, before, PageRequest::first(1)).await);
+    beyond_retention(&store.consumptions(id, before, PageRequest::first(1)).await);
     let unheard_of = ConsumptionId::new(uuid::Uuid::from_u128(0x0d9a_a3d2_7c50_7b2e_8a41_5f0c_9d3e_1b27));
     assert!(matches!(store.consumption(id, unheard_of).await, Err(StoreError::NotFound)));
 
@@ -199,8 +199,8 @@ both_engines!(what_is_dropped_is_gone_and_everything_else_is_as_before, async |d
     // Another month later another month goes, and the sums grow.
     clock.set(instant("2027-05-02T00:00:00Z").max(store.now().await.unwrap()));
     store.do_job(Job::DropHistory, None).await.unwrap();
-    beyond_retention(store.balance_at(id, instant("2027-02-28T23:59:59Z")).await);
-    beyond_retention(store.refund(id, refund(&young[0]), None).await);
+    beyond_retention(&store.balance_at(id, instant("2027-02-28T23:59:59Z")).await);
+    beyond_retention(&store.refund(id, refund(&young[0]), None).await);
     store.refund(id, refund(&young[1]), None).await.unwrap();
     assert_verified(&store).await;
     assert_eq!(usage(&store, id).await.lines[0], reported.lines[0]);
@@ -234,9 +234,9 @@ both_engines!(a_process_that_died_between_the_checkpoint_and_the_rows_harms_nobo
     look.execute_unprepared("INSERT INTO credit_consumption_logs SELECT * FROM died").await.unwrap();
     assert_eq!(old_rows(&look).await, 16);
     assert_verified(&store).await;
-    beyond_retention(store.consumption(id, old[0].id).await);
-    beyond_retention(store.refund(id, refund(&old[0]), None).await);
-    beyond_retention(store.balance_at(id, instant("2027-01-05T00:00:00Z")).await);
+    beyond_retention(&store.consumption(id, old[0].id).await);
+    beyond_retention(&store.refund(id, refund(&old[0]), None).await);
+    beyond_retention(&store.balance_at(id, instant("2027-01-05T00:00:00Z")).await);
     let lines = store.ledger(id, PageRequest::first(100)).await.unwrap().items;
     assert!(lines.iter().all(|line| line.created_at >= instant(CUT)), "{lines:?}");
     store.do_job(Job::DropHistory, None).await.unwrap();

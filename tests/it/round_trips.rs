@@ -51,15 +51,14 @@ async fn pass(client: TcpStream, server: TcpStream, count: Arc<AtomicUsize>) {
     to_client.write_u8(first).await.unwrap();
     let mut kind = (first != b'N').then_some(first);
     loop {
-        let letter = match kind.take() {
-            Some(letter) => letter,
-            None => {
-                let Ok(letter) = from_server.read_u8().await else { return };
-                if to_client.write_u8(letter).await.is_err() {
-                    return;
-                }
-                letter
+        let letter = if let Some(letter) = kind.take() {
+            letter
+        } else {
+            let Ok(letter) = from_server.read_u8().await else { return };
+            if to_client.write_u8(letter).await.is_err() {
+                return;
             }
+            letter
         };
         let Ok(length) = from_server.read_u32().await else { return };
         let mut body = vec![0; length as usize - 4];

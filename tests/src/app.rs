@@ -126,6 +126,10 @@ impl TestApp {
     }
 
     /// Another application on the same database, reached in the same way, with the same clock.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be served.
     pub async fn replica(&self) -> Replica {
         let store = Store::open(self.config.clone()).await.expect("the database opens");
         let (server, admin) = Server::start(&store).await;

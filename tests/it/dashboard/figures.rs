@@ -167,7 +167,7 @@ both_engines!(
         };
         assert_eq!(top(TopOrder::Count).await, [acme.id.clone(), other.id.clone()]);
         assert_eq!(top(TopOrder::Credits(CreditType::Ai)).await, [other.id.clone(), acme.id.clone()]);
-        assert_eq!(top(TopOrder::Credits(CreditType::Whatsapp)).await, [acme.id.clone()]);
+        assert_eq!(top(TopOrder::Credits(CreditType::Whatsapp)).await, std::slice::from_ref(&acme.id));
         let newest = app.store.newest_attempts(Attempts::Succeeded, 2).await.unwrap();
         assert_eq!(newest[0].organization_id.to_string(), other.id);
         let busy = app.store.busy_organizations(5).await.unwrap();

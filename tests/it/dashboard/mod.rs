@@ -24,7 +24,7 @@ async fn log_in_with(client: &Client, key: &str, next: &str) -> Answer {
 }
 
 fn escape(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    text.bytes().fold(String::new(), |encoded, byte| encoded + &format!("%{byte:02X}"))
 }
 
 /// The cookie that an answer sets: the token, and everything that is said about it.

@@ -46,7 +46,7 @@ impl Kept {
     /// Whether it may be shown when a clock that is moved by hand shows `clock`.
     fn holds(&self, clock: Option<Timestamp>) -> bool {
         let boundary = self.standing.next_boundary_at();
-        self.ends > Instant::now() && !boundary.zip(clock).is_some_and(|(boundary, clock)| boundary <= clock)
+        self.ends > Instant::now() && boundary.zip(clock).is_none_or(|(boundary, clock)| boundary > clock)
     }
 }
 

@@ -224,7 +224,7 @@ impl Store {
     async fn first_memberships(&self, user_id: &str) -> Result<Vec<Membership>, StoreError> {
         let limit = u64::try_from(KEPT_MAX).unwrap_or(u64::MAX);
         let query = Entity::find().filter(Column::UserId.eq(user_id)).order_by_asc(Column::OrganizationId);
-        query.limit(limit).all(self.database()).await?.into_iter().map(membership).collect()
+        query.limit(limit).all(self.database()).await?.iter().map(membership).collect()
     }
 
     async fn membership_page(
@@ -241,12 +241,12 @@ impl Store {
             query = query.filter(Column::OrganizationId.gt(after.uuid()));
         }
         let rows = query.limit(page.fetch_limit()).all(self.database()).await?;
-        let memberships = rows.into_iter().map(membership).collect::<Result<_, _>>()?;
+        let memberships = rows.iter().map(membership).collect::<Result<_, _>>()?;
         Ok(Page::new(memberships, page.limit, |membership: &Membership| membership.organization_id))
     }
 }
 
-fn membership(row: Model) -> Result<Membership, StoreError> {
+fn membership(row: &Model) -> Result<Membership, StoreError> {
     let organization_id = OrganizationId::new(row.organization_id);
-    Ok(Membership { organization_id, role: role(&row)?, created_at: row.created_at })
+    Ok(Membership { organization_id, role: role(row)?, created_at: row.created_at })
 }
