@@ -334,6 +334,9 @@ both_engines!(
         assert_eq!(column(&seen, "operation"), ["createApiKey", "createGrant", "createOrganization"]);
         bound.get(&format!("{PATH}?organization_id={}", acme.id)).await.expect(200);
         bound.get(&format!("{PATH}?organization_id={}", other.id)).await.refused(404, "unknown_organization");
-        app.key(&["read"]).await.get(PATH).await.refused(403, "forbidden_scope");
+        // To read is enough, and shows no more.
+        let reader = app.bound_key(&["read"], &acme).await;
+        assert_eq!(reader.all(PATH, 2).await, lines(app, &format!("organization_id={}", acme.id)).await);
+        app.key(&["consume"]).await.get(PATH).await.refused(403, "forbidden_scope");
     })
 );

@@ -15,14 +15,10 @@ const NOW: &str = "2026-11-22T09:30:00Z";
 
 const SCOPES: [&str; 4] = ["read", "consume", "credit", "admin"];
 
-/// `read`: every GET but the audit log, and quote; `consume`: consume, batch, events, holds; `credit`: grants, adjustments, refunds,
+/// `read`: every GET, and quote; `consume`: consume, batch, events, holds; `credit`: grants, adjustments, refunds,
 /// subscription; `admin`: everything.
 fn scope_of(operation: &Operation) -> &'static str {
     let path = operation.path.as_str();
-    // Who did what, with which key: for those who administer.
-    if path == "/v1/audit-log" {
-        return "admin";
-    }
     if operation.method == Method::GET || path.ends_with("/quote") {
         return "read";
     }

@@ -137,12 +137,12 @@ impl Api {
     /// Every change that is not a consumption: who made it, and how things were before and are since. Newest first. A key
     /// that is bound to an organization sees the lines of that one alone.
     ///
-    /// Scope: `admin`.
+    /// Scope: `read`.
     #[oai(path = "/audit-log", method = "get", operation_id = "listAuditLog")]
     #[expect(clippy::too_many_arguments, reason = "one for each parameter that the operation documents")]
     async fn list(
         &self,
-        auth: Auth<scope::Admin>,
+        auth: Auth<scope::Read>,
         /// Only those of this organization.
         organization_id: Query<Tenant>,
         /// Only those of this operation.
