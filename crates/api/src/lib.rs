@@ -30,4 +30,5 @@ mod resource;
 mod router;
 pub mod shutdown;
 pub mod throwaway;
+pub mod webhook;
 mod wire;

@@ -70,3 +70,10 @@ pub const DASHBOARD_ROWS: u32 = 25;
 
 /// How long the page of all organizations is shown again: its figures are sums over all of history.
 pub const FLEET_SHOWN_FOR: Duration = Duration::from_secs(10);
+
+/// The longest URL of a webhook endpoint. Servers and proxies that take longer ones are few.
+pub const WEBHOOK_URL_MAX_BYTES: usize = 2048;
+
+/// How long finding a webhook's host and connecting to it may take, over all of its addresses. Who is slower than two
+/// lost packets is down, and is tried again.
+pub const WEBHOOK_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,7 @@
+//! The way out: what this server needs to send webhooks to addresses that customers name.
+//!
+//! Where a webhook may go and how it is signed are rules of the domain; [`target`] reads the URLs and [`gate`] opens the
+//! connections, the only ones that are opened because a customer said so.
+
+pub mod gate;
+pub mod target;
