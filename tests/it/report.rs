@@ -2,8 +2,8 @@
 
 use multicredit::config::ReportSchedule;
 use multicredit::report::schedule::save_if_due;
-use multicredit_store::performance::{PerformanceReport, Thresholds, redundant};
-use multicredit_store::{Engine, Store};
+use multicredit_store::performance::{Finding, PerformanceReport, Severity, Thresholds, redundant};
+use multicredit_store::{ConsumeItem, Engine, Store};
 use sea_orm::ConnectionTrait;
 use serde_json::json;
 use tests::app::served;
@@ -190,3 +190,45 @@ both_engines!(
         assert_eq!(reader.get("/v1/performance").await.expect(200)["created_at"], report["created_at"]);
     })
 );
+
+/// Whether a report finds that the log is read without an index.
+fn finds_full_scans(report: &PerformanceReport) -> bool {
+    let of_log =
+        |finding: &&Finding| finding.subject == "credit_consumption_logs" && finding.detail.contains("by an index");
+    report.assessment.findings.iter().find(of_log).is_some_and(|finding| finding.severity == Severity::Critical)
+}
+
+#[test]
+fn full_scans_of_a_large_table_are_critical_and_those_of_one_that_was_empty_are_not() {
+    tests::run(tests::Engine::Postgres, async |db| {
+        let store = used(&db).await;
+        let id = organization(&store, "many", ai(10_000)).await;
+        let item = || ConsumeItem { organization_id: id, request: request("ai_chat", 1), key: None };
+        for answer in store.consume_many((0..1_200).map(|_| item()).collect()).await {
+            answer.unwrap();
+        }
+        store.close().await;
+
+        // The log was read in full while it was empty, when its indexes were made.
+        let store = tests::fixtures::store(&db).await;
+        assert!(!finds_full_scans(&measured_after(&store, 1_220).await));
+        let reader = db.connect().await.unwrap();
+        for _ in 0..300 {
+            reader
+                .execute_unprepared("SELECT count(*) FROM credit_consumption_logs WHERE actor = 'nobody'")
+                .await
+                .unwrap();
+        }
+        reader.close().await.unwrap();
+        let mut found = false;
+        for _ in 0..50 {
+            found = finds_full_scans(&measured(&store).await);
+            if found {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        assert!(found, "300 reads of all of the log are found");
+        store.close().await;
+    });
+}

@@ -4,6 +4,7 @@ mod bench;
 mod import;
 mod keys;
 mod logs;
+mod maintain;
 pub mod process;
 mod serve;
 mod stopping;

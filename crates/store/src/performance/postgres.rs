@@ -10,7 +10,8 @@ use crate::error::StoreError;
 use crate::stats::TableGauges;
 use crate::store::Store;
 
-/// The tables. Their size is asked for by `SIZE`, apart from the rest: it takes a lock of each table, if only against its
+/// The tables. A full scan counts if it read a thousand rows: those of a table that was small, and of the empty parts of a
+/// large one, are no reason to worry, and making an index over an empty table is one, too. Their size is asked for by `SIZE`, apart from the rest: it takes a lock of each table, if only against its
 /// being dropped, and would wait for whoever has locked one.
 const TABLES: &str = "
 SELECT c.relname::text AS name, (SELECT count(*) FROM pg_inherits i WHERE i.inhparent = c.oid) AS partitions, s.*
@@ -20,7 +21,8 @@ FROM pg_class c, LATERAL (
         sum(n_live_tup)::bigint AS live, sum(n_dead_tup)::bigint AS dead,
         max(GREATEST(last_vacuum, last_autovacuum)) AS last_vacuum_at,
         max(GREATEST(last_analyze, last_autoanalyze)) AS last_analyze_at,
-        sum(seq_scan)::bigint AS full_scans, sum(COALESCE(idx_scan, 0))::bigint AS index_scans,
+        sum(LEAST(seq_scan, seq_tup_read / 1000))::bigint AS full_scans,
+        sum(COALESCE(idx_scan, 0))::bigint AS index_scans,
         SIZE AS size_bytes
     FROM pg_stat_user_tables t
     WHERE t.relid = c.oid OR t.relid IN (SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = c.oid)
