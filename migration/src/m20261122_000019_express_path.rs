@@ -18,6 +18,27 @@ use crate::helper::{
 
 pub(crate) const DROP: &str = "DROP FUNCTION IF EXISTS consume_credits_express";
 
+/// What the function begins with, in every one of its forms: the locks, the instant under them, and nothing at all unless
+/// every price is the one in force then.
+pub(crate) const LOCK_AND_CHECK_PRICES: &str = r"    PERFORM pg_advisory_xact_lock_shared(price_lock);
+    -- The ORDER BY must stay: it is the lock order that keeps two batches from deadlocking.
+    PERFORM 1 FROM organization_credits c WHERE c.organization_id = ANY (o_id)
+        ORDER BY c.organization_id FOR NO KEY UPDATE;
+    at_instant := COALESCE(clock, clock_timestamp());
+
+    IF EXISTS (
+        SELECT 1 FROM unnest(p_action, p_version) AS p(action_type, version)
+        LEFT JOIN LATERAL (
+            SELECT v.version, v.active FROM credit_action_versions v
+            WHERE v.action_type = p.action_type AND v.effective_at <= at_instant
+            ORDER BY v.effective_at DESC, v.version DESC LIMIT 1
+        ) AS in_force ON true
+        WHERE in_force.version IS DISTINCT FROM p.version OR NOT in_force.active
+    ) THEN
+        RETURN;
+    END IF;
+";
+
 /// The function's text.
 ///
 /// Its arguments are arrays. `o_*` describe organizations, each once: how many items, and their cost in total. `i_*`
@@ -49,24 +70,7 @@ AS $function$
 DECLARE
     at_instant timestamptz;
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(price_lock);
-    -- The ORDER BY must stay: it is the lock order that keeps two batches from deadlocking.
-    PERFORM 1 FROM organization_credits c WHERE c.organization_id = ANY (o_id)
-        ORDER BY c.organization_id FOR NO KEY UPDATE;
-    at_instant := COALESCE(clock, clock_timestamp());
-
-    IF EXISTS (
-        SELECT 1 FROM unnest(p_action, p_version) AS p(action_type, version)
-        LEFT JOIN LATERAL (
-            SELECT v.version, v.active FROM credit_action_versions v
-            WHERE v.action_type = p.action_type AND v.effective_at <= at_instant
-            ORDER BY v.effective_at DESC, v.version DESC LIMIT 1
-        ) AS in_force ON true
-        WHERE in_force.version IS DISTINCT FROM p.version OR NOT in_force.active
-    ) THEN
-        RETURN;
-    END IF;
-
+{LOCK_AND_CHECK_PRICES}
     RETURN QUERY
     WITH known AS MATERIALIZED (
         SELECT DISTINCT i.organization_id FROM unnest(i_organization, i_key) AS i(organization_id, key_id)

@@ -12,7 +12,7 @@ use crate::helper::{
     credits::{credit_column, each},
     engine::on_postgres,
 };
-use crate::m20261122_000019_express_path::{DROP, function as screened};
+use crate::m20261122_000019_express_path::{DROP, LOCK_AND_CHECK_PRICES, function as screened};
 
 /// The function's text. Its arguments are those of the function that it takes the place of, behind `screen`: whether keys
 /// are looked for first.
@@ -39,24 +39,7 @@ DECLARE
     at_instant timestamptz;
     known uuid[] := '{{}}';
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(price_lock);
-    -- The ORDER BY must stay: it is the lock order that keeps two batches from deadlocking.
-    PERFORM 1 FROM organization_credits c WHERE c.organization_id = ANY (o_id)
-        ORDER BY c.organization_id FOR NO KEY UPDATE;
-    at_instant := COALESCE(clock, clock_timestamp());
-
-    IF EXISTS (
-        SELECT 1 FROM unnest(p_action, p_version) AS p(action_type, version)
-        LEFT JOIN LATERAL (
-            SELECT v.version, v.active FROM credit_action_versions v
-            WHERE v.action_type = p.action_type AND v.effective_at <= at_instant
-            ORDER BY v.effective_at DESC, v.version DESC LIMIT 1
-        ) AS in_force ON true
-        WHERE in_force.version IS DISTINCT FROM p.version OR NOT in_force.active
-    ) THEN
-        RETURN;
-    END IF;
-
+{LOCK_AND_CHECK_PRICES}
     IF screen THEN
         known := ARRAY (
             SELECT DISTINCT i.organization_id FROM unnest(i_organization, i_key) AS i(organization_id, key_id)

@@ -6,10 +6,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use multicredit_domain::{
-    ActionType, Consume, Credits, GrantSource, IdempotencyKey, NewGrant, OrganizationId, Quantity, TimeZone,
-};
-use multicredit_store::{ConsumeItem, NewOrganization, Store, StoreConfig};
+use multicredit_domain::OrganizationId;
+use multicredit_store::{ConsumeItem, Store, StoreConfig};
+use tests::fixtures::{ai, key, organization, purchase, request};
 use tests::{Engine, TestDb, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -88,37 +87,11 @@ async fn store_behind_a_proxy(db: &TestDb) -> (Store, Proxy) {
     (store, proxy)
 }
 
-async fn organization(store: &Store, name: String) -> OrganizationId {
-    let new = NewOrganization { name, external_id: None, time_zone: TimeZone::default() };
-    let organization = store.create_organization(new).await.unwrap();
-    store.grant(organization.id, grant(), None).await.unwrap();
-    organization.id
-}
+/// What everybody has: more than any test here spends.
+const CREDITS: i64 = 1_000_000;
 
-fn grant() -> NewGrant {
-    let amount = multicredit_domain::Amount::new(1_000_000).unwrap();
-    NewGrant {
-        credits: Credits::from_array([amount; 4]),
-        source: GrantSource::Purchase,
-        priority: 10,
-        effective_at: None,
-        expires_at: None,
-        reference: None,
-    }
-}
-
-fn item(organization_id: OrganizationId, key: &str) -> ConsumeItem {
-    ConsumeItem {
-        organization_id,
-        request: Consume {
-            action: ActionType::new("ai_chat".to_owned()).unwrap(),
-            quantity: Quantity::new(1).unwrap(),
-            occurred_at: None,
-            metadata: None,
-            actor: None,
-        },
-        key: Some(IdempotencyKey::of_request(key).unwrap()),
-    }
+fn item(organization_id: OrganizationId, text: &str) -> ConsumeItem {
+    ConsumeItem { organization_id, request: request("ai_chat", 1), key: key(text) }
 }
 
 #[test]
@@ -127,7 +100,7 @@ fn a_batch_of_any_size_is_one_round_trip_where_everybody_can_afford_it() {
         let (store, proxy) = store_behind_a_proxy(&db).await;
         let mut organizations = Vec::new();
         for number in 0..50 {
-            organizations.push(organization(&store, format!("organization {number}")).await);
+            organizations.push(organization(&store, &format!("organization-{number}"), ai(CREDITS)).await);
         }
         let batch = |round: &str, count: usize| {
             let of = |number: usize| item(organizations[number % 50], &format!("{round}-{number}"));
@@ -160,12 +133,12 @@ fn a_batch_of_any_size_is_one_round_trip_where_everybody_can_afford_it() {
 fn a_grant_is_as_many_round_trips_as_the_table_in_the_ledger_says() {
     run(Engine::Postgres, async |db| {
         let (store, proxy) = store_behind_a_proxy(&db).await;
-        let acme = organization(&store, "acme".to_owned()).await;
+        let acme = organization(&store, "acme", ai(CREDITS)).await;
         for _ in 0..2 {
-            store.grant(acme, grant(), None).await.unwrap();
+            store.grant(acme, purchase(ai(CREDITS)), None).await.unwrap();
         }
         let before = proxy.round_trips();
-        store.grant(acme, grant(), None).await.unwrap();
+        store.grant(acme, purchase(ai(CREDITS)), None).await.unwrap();
         let one = proxy.round_trips() - before;
         // BEGIN, lock, clock, five for the book; account, grant, movement, and three for the audit log; COMMIT.
         assert!((10..=16).contains(&one), "{one}");
@@ -178,7 +151,7 @@ fn a_key_that_another_server_has_bound_is_found_and_costs_no_second_charge() {
     run(Engine::Postgres, async |db| {
         let (store, proxy) = store_behind_a_proxy(&db).await;
         let other = Store::open(StoreConfig::new(db.url())).await.unwrap();
-        let acme = organization(&store, "acme".to_owned()).await;
+        let acme = organization(&store, "acme", ai(CREDITS)).await;
         for key in ["a", "b"] {
             store.consume_many(vec![item(acme, key)]).await.pop().unwrap().unwrap();
         }
@@ -191,7 +164,7 @@ fn a_key_that_another_server_has_bound_is_found_and_costs_no_second_charge() {
         assert!(again.replayed);
         assert_eq!(again.value, first.value);
         let balance = store.balance(acme).await.unwrap();
-        assert_eq!(balance.balance.available.to_array()[0].get(), 1_000_000 - 4);
+        assert_eq!(balance.balance.available, ai(CREDITS - 4));
         other.close().await;
         store.close().await;
     });

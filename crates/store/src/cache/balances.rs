@@ -81,12 +81,11 @@ impl Balances {
     where
         F: Future<Output = Result<Standing, StoreError>> + Send,
     {
-        if fresh || shared.is_none() {
+        let Some(shared) = shared else { return load().await.map(Arc::new) };
+        if fresh {
             let standing = Arc::new(load().await?);
-            if let Some(shared) = shared {
-                self.keep(organization_id, Arc::clone(&standing), ttl(&standing)).await;
-                shared.put_standing(organization_id, &standing).await;
-            }
+            self.keep(organization_id, Arc::clone(&standing), ttl(&standing)).await;
+            shared.put_standing(organization_id, &standing).await;
             return Ok(standing);
         }
         let slot = self.slots.get(&organization_id).await;
@@ -95,8 +94,7 @@ impl Balances {
             return Ok(Arc::clone(&kept.standing));
         }
         let known = slot.map_or(0, |slot| slot.sequence);
-        if let Some(shared) = shared
-            && let Some((standing, ttl)) = shared.standing(organization_id).await
+        if let Some((standing, ttl)) = shared.standing(organization_id).await
             && standing.sequence() >= known
         {
             let standing = Arc::new(standing);
@@ -115,9 +113,7 @@ impl Balances {
         }
         let standing = standing.map_err(Arc::unwrap_or_clone)?;
         self.stats.loaded(asked.elapsed());
-        if self.keep(organization_id, Arc::clone(&standing), ttl(&standing)).await
-            && let Some(shared) = shared
-        {
+        if self.keep(organization_id, Arc::clone(&standing), ttl(&standing)).await {
             shared.put_standing(organization_id, &standing).await;
         }
         Ok(standing)

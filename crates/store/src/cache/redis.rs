@@ -304,8 +304,7 @@ async fn speak(caches: &Caches, shared: &Shared, mut news: mpsc::Receiver<News>)
             waiting.push(more);
         }
         let told = together(waiting.drain(..));
-        if let Ok(Ok(())) = timeout(REST, tell(caches, shared, told)).await {
-        } else {
+        if !matches!(timeout(REST, tell(caches, shared, told)).await, Ok(Ok(()))) {
             shared.lose_news();
         }
         while shared.has_lost_news.load(Ordering::Acquire) {
@@ -324,7 +323,6 @@ async fn tell(caches: &Caches, shared: &Shared, news: Vec<News>) -> RedisResult<
     let mut balances = Vec::new();
     let mut others = redis::pipe();
     for item in &news {
-        let mark = |kind, key: &str| shared.key(kind, key);
         match item {
             News::Spent { organization, sequence, .. } | News::Moved { organization, sequence } => {
                 let kept = caches.balances.kept(*organization, *sequence).await;
@@ -333,11 +331,11 @@ async fn tell(caches: &Caches, shared: &Shared, news: Vec<News>) -> RedisResult<
                 balances.extend(shared.key("balance", &organization.to_string()).map(|key| (key, value, ttl)));
             }
             News::Lost { organization } => {
-                others.del(mark("balance", &organization.to_string())).ignore();
+                others.del(shared.key("balance", &organization.to_string())).ignore();
             }
-            News::Action(action) => mark_changed(&mut others, mark("action", action.as_str())),
-            News::Plan(plan) => mark_changed(&mut others, mark("plan", plan.as_str())),
-            News::User(user) => mark_changed(&mut others, mark("user", user)),
+            News::Action(action) => mark_changed(&mut others, shared.key("action", action.as_str())),
+            News::Plan(plan) => mark_changed(&mut others, shared.key("plan", plan.as_str())),
+            News::User(user) => mark_changed(&mut others, shared.key("user", user)),
             News::Everything => {}
         }
     }

@@ -20,7 +20,7 @@ use crate::page::{Page, PageRequest};
 use crate::store::{Store, now};
 
 /// The most organizations of a user that are kept in memory. A user of more is looked up page by page.
-const KEPT_MAX: usize = 200;
+const KEPT_MAX: u32 = 200;
 
 /// What a member may do in the customer's own system; it limits nothing here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -206,9 +206,9 @@ impl Store {
         only: Option<OrganizationId>,
         page: PageRequest<OrganizationId>,
     ) -> Result<Page<Membership, OrganizationId>, StoreError> {
-        let load = || self.first_memberships(user_id);
+        let load = || async { Ok(self.membership_page(user_id, None, PageRequest::first(KEPT_MAX)).await?.items) };
         let first = self.caches().get(&self.caches().memberships, &user_id.to_owned(), load).await?;
-        if first.len() >= KEPT_MAX {
+        if first.len() >= KEPT_MAX as usize {
             return self.membership_page(user_id, only, page).await;
         }
         let is_wanted = |membership: &&Membership| {
@@ -218,13 +218,6 @@ impl Store {
         let wanted = usize::try_from(page.fetch_limit()).unwrap_or(usize::MAX);
         let memberships = first.iter().filter(is_wanted).take(wanted).copied().collect();
         Ok(Page::new(memberships, page.limit, |membership: &Membership| membership.organization_id))
-    }
-
-    /// The first organizations of a user, as many as are kept.
-    async fn first_memberships(&self, user_id: &str) -> Result<Vec<Membership>, StoreError> {
-        let limit = u64::try_from(KEPT_MAX).unwrap_or(u64::MAX);
-        let query = Entity::find().filter(Column::UserId.eq(user_id)).order_by_asc(Column::OrganizationId);
-        query.limit(limit).all(self.database()).await?.iter().map(membership).collect()
     }
 
     async fn membership_page(
