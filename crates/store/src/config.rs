@@ -50,6 +50,9 @@ pub struct StoreConfig {
     /// How many months of history are kept beside the present one, at least
     /// [`RETENTION_MONTHS_MIN`](crate::RETENTION_MONTHS_MIN); `None` keeps everything.
     pub retention_months: Option<u32>,
+    /// Whether every statement is logged when it was run, with its text, at the level of debugging. It costs, and its texts
+    /// are long: for whoever wants to know what is asked.
+    pub log_statements: bool,
     /// What time it is. Leave the default, the database's clock, everywhere but in tests.
     pub clock: Clock,
 }
@@ -79,6 +82,7 @@ impl StoreConfig {
             writers: Self::DEFAULT_WRITERS,
             redis_url: None,
             retention_months: None,
+            log_statements: false,
             clock: Clock::default(),
         }
     }

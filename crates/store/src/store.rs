@@ -207,7 +207,7 @@ pub(crate) async fn now(database: &impl ConnectionTrait, clock: &Clock) -> Resul
 }
 
 async fn open_sqlite(config: &StoreConfig) -> Result<DatabaseConnection, StoreError> {
-    let options = connect_options_sqlite(&config.database_url)?;
+    let options = connect_options_sqlite(config)?;
     if let Some(folder) = options.get_filename().parent()
         && !folder.as_os_str().is_empty()
     {

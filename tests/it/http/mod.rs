@@ -14,6 +14,7 @@ mod consumptions;
 mod corrections;
 mod documents;
 mod events;
+mod explained;
 mod exports;
 mod forecast;
 mod grants;

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::QueryResult;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, PgConnection, SqliteConnection};
 
 use super::{Rows, Statement};
 use crate::config::{Engine, StoreConfig};
@@ -70,13 +70,19 @@ pub(crate) struct Backend {
 }
 
 /// How to connect to a SQLite file: write-ahead log, every commit on disk before it is answered.
-pub(crate) fn connect_options_sqlite(url: &str) -> Result<SqliteConnectOptions, sqlx::Error> {
-    Ok(SqliteConnectOptions::from_str(url)?
+pub(crate) fn connect_options_sqlite(config: &StoreConfig) -> Result<SqliteConnectOptions, sqlx::Error> {
+    let options = SqliteConnectOptions::from_str(&config.database_url)?
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
-        .busy_timeout(limits::SQLITE_BUSY_TIMEOUT)
-        .disable_statement_logging())
+        .busy_timeout(limits::SQLITE_BUSY_TIMEOUT);
+    Ok(with_logging(options, config))
+}
+
+/// The options with statements logged as the configuration says. What is slow shows in the metrics and, on PostgreSQL, in
+/// the server's log.
+fn with_logging<O: ConnectOptions>(options: O, config: &StoreConfig) -> O {
+    if config.log_statements { options } else { options.disable_statement_logging() }
 }
 
 /// How to connect to PostgreSQL, with a deadline of the server's own for everything.
@@ -87,9 +93,8 @@ pub(crate) fn connect_options_postgres(
     config: &StoreConfig,
     application_name: &str,
 ) -> Result<PgConnectOptions, sqlx::Error> {
-    let options = PgConnectOptions::from_str(&config.database_url)?
-        .application_name(application_name)
-        .disable_statement_logging();
+    let options = PgConnectOptions::from_str(&config.database_url)?.application_name(application_name);
+    let options = with_logging(options, config);
     if config.pooler {
         // pgbouncer takes no setting that it does not know; PostgreSQL has written floats exactly since version 12.
         return Ok(options.statement_cache_capacity(0).extra_float_digits(None));
@@ -122,7 +127,7 @@ impl Connection {
     /// table is kept for as long as the connection lives).
     pub(crate) async fn open(engine: Engine, config: &StoreConfig) -> Result<Self, sqlx::Error> {
         match engine {
-            Engine::Sqlite => connect_options_sqlite(&config.database_url)?.connect().await.map(Self::Sqlite),
+            Engine::Sqlite => connect_options_sqlite(config)?.connect().await.map(Self::Sqlite),
             Engine::Postgres => {
                 let options = connect_options_postgres(config, LEDGER_NAME)?;
                 if config.pooler {
