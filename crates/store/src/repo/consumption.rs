@@ -1,13 +1,18 @@
 //! The history of consumptions, refused attempts included.
 
+use chrono::TimeDelta;
 use multicredit_domain::{ActionType, Consumption, ConsumptionId, OrganizationId, Refusal, Timestamp};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde::{Deserialize, Serialize};
 
-use crate::entity::credit_consumption_logs::{Column, Entity};
+use crate::entity::credit_consumption_logs::{Column, Entity, Model};
 use crate::error::StoreError;
 use crate::page::{Page, PageRequest};
 use crate::store::Store;
+
+/// How far an id's instant and its row's lie apart at most, for all that is expected: the first is of a server's clock, the
+/// second of the database's. What lies farther apart is found, too, only not as fast.
+const CLOCKS_DIFFER_MAX: TimeDelta = TimeDelta::hours(1);
 
 /// Which consumptions are wanted; `None` is all.
 #[derive(Debug, Clone, Default)]
@@ -39,11 +44,7 @@ impl Store {
         organization_id: OrganizationId,
         id: ConsumptionId,
     ) -> Result<Consumption, StoreError> {
-        let row = Entity::find()
-            .filter(Column::OrganizationId.eq(organization_id.uuid()))
-            .filter(Column::Id.eq(id.uuid()))
-            .one(self.database())
-            .await?;
+        let row = self.consumption_row(organization_id, id).await?;
         let made_at = row.as_ref().map_or_else(|| instant_of(id), |row| Some(row.created_at));
         if let Some(checkpoint) = self.checkpoint(organization_id).await?
             && made_at.is_some_and(|made_at| made_at < checkpoint.through)
@@ -51,6 +52,25 @@ impl Store {
             return Err(Refusal::BeyondRetention.into());
         }
         Ok(row.ok_or(StoreError::NotFound)?.try_into()?)
+    }
+
+    /// The row, looked for in the months around the instant that the id tells of, and in all the others only if it is not
+    /// there: on PostgreSQL each month is a table to be opened.
+    async fn consumption_row(
+        &self,
+        organization_id: OrganizationId,
+        id: ConsumptionId,
+    ) -> Result<Option<Model>, StoreError> {
+        let query =
+            Entity::find().filter(Column::OrganizationId.eq(organization_id.uuid())).filter(Column::Id.eq(id.uuid()));
+        if let Some(at) = instant_of(id) {
+            let near = Column::CreatedAt.between(at - CLOCKS_DIFFER_MAX, at + CLOCKS_DIFFER_MAX);
+            let found = query.clone().filter(near).one(self.database()).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(query.one(self.database()).await?)
     }
 
     /// The organization's attempts, newest first. [`Refusal::BeyondRetention`] if they all would lie before its history
