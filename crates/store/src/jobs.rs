@@ -136,12 +136,14 @@ static CLAIM: LazyLock<Statement> = LazyLock::new(|| {
         Column::new("was_due_at", Kind::Time),
     ];
     Statement::new(columns, |d| {
-        // `WHERE true`: without it SQLite takes ON for the beginning of a join's condition.
+        // `WHERE true`: without it SQLite takes ON for the beginning of a join's condition. What is done now, out of turn,
+        // is due again when it was due anyway.
         format!(
             "INSERT INTO background_jobs (name, holder, leased_until, due_at, started_at) \
              SELECT v.name, v.holder, v.leased_until, v.due_at, v.started_at FROM {source} WHERE true \
              ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, leased_until = excluded.leased_until, \
-             due_at = excluded.due_at, started_at = excluded.started_at \
+             due_at = CASE WHEN background_jobs.due_at > excluded.due_at THEN background_jobs.due_at \
+             ELSE excluded.due_at END, started_at = excluded.started_at \
              WHERE background_jobs.leased_until <= excluded.started_at \
              AND background_jobs.due_at <= (SELECT v.was_due_at FROM {source}) RETURNING name",
             source = d.source

@@ -31,6 +31,7 @@ both_engines!(a_job_is_due_once_in_its_time_over_all_processes_and_at_once_when_
         assert_eq!(store.do_job(Job::PruneKeys, EVERY).await.unwrap(), JobRun::NotDue);
     }
     assert_eq!(other.do_job(Job::PruneKeys, None).await.unwrap(), pruned, "asked for, it is done");
+    assert_eq!(one.do_job(Job::PruneKeys, EVERY).await.unwrap(), JobRun::NotDue, "and due again when it was anyway");
     clock.set(start + TimeDelta::seconds(60));
     assert_eq!(other.do_job(Job::PruneKeys, EVERY).await.unwrap(), pruned);
     assert_eq!(one.do_job(Job::PruneKeys, EVERY).await.unwrap(), JobRun::NotDue);
