@@ -66,7 +66,7 @@ async fn a_run_measures_every_row_and_every_ratio_and_leaves_nothing_behind() {
     assert_eq!(report["failures"], serde_json::json!([]));
 
     let rows = report["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 17);
+    assert_eq!(rows.len(), 18);
     for row in rows {
         assert!(row["rate"].as_f64().unwrap() > 0.0 && row["note"].is_null(), "{row}");
         let [p50, p99, p999] = ["p50_us", "p99_us", "p999_us"].map(|name| row["latency"][name].as_f64().unwrap());
@@ -76,13 +76,12 @@ async fn a_run_measures_every_row_and_every_ratio_and_leaves_nothing_behind() {
         assert_eq!(row["open"].is_object(), is_http, "{row}");
     }
     let ratios = report["ratios"].as_array().unwrap();
-    assert_eq!(ratios.len(), 12);
+    assert_eq!(ratios.len(), 13);
     for ratio in ratios {
         assert!(ratio["value"].as_f64().unwrap() > 0.0, "{ratio}");
         assert_eq!(ratio["met"].is_boolean(), ratio["reach"].is_number(), "{ratio}");
     }
-    let engines: Vec<_> =
-        report["memory"].as_array().unwrap().iter().map(|it| it["engine"].as_str().unwrap()).collect();
+    let engines: Vec<_> = report["memory"].as_array().unwrap().iter().map(|it| it["place"].as_str().unwrap()).collect();
     assert_eq!(engines, ["postgres", "sqlite"]);
     let checks = report["checks"].as_array().unwrap();
     assert_eq!(checks.len(), 3);
@@ -101,4 +100,23 @@ async fn a_run_can_be_of_some_rows_only_and_be_printed_for_people() {
     let text = bench(&[&only[..], &["--format", "markdown"]].concat()).await.stdout;
     assert!(text.contains("| sqlite-consume-one / sqlite-nothing, rate |"), "{text}");
     assert!(text.contains("every invariant of the ledger holds"), "{text}");
+}
+
+#[tokio::test]
+async fn a_history_is_loaded_twice_and_measured_side_by_side() {
+    let report = bench(&["--history", "20000", "--format", "json"]).await.json();
+    assert_eq!(report["passed"], true, "{report}");
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 9);
+    for row in rows {
+        assert!(row["rate"].as_f64().unwrap() > 0.0 && row["note"].is_null(), "{row}");
+    }
+    let expected = ["consume-long-to-short", "page-long-to-short", "usage-long-to-short", "refresh-long-to-short"];
+    assert_eq!(ids(&report, "ratios"), BTreeSet::from(expected.map(str::to_owned)));
+    assert!(report["ratios"].as_array().unwrap().iter().all(|ratio| ratio["value"].as_f64().unwrap() > 0.0));
+    assert_eq!(report["limits"][0]["row"], "long-look-up");
+    let charged: Vec<_> =
+        report["checks"].as_array().unwrap().iter().map(|it| it["charged"].as_u64().unwrap()).collect();
+    // What was loaded, and a day's rows for the refresh in whole batch calls, beside what was consumed.
+    assert!(charged.len() == 2 && charged[0] > 200 + 1_000 && charged[1] > 20_000 + 1_000, "{charged:?}");
 }

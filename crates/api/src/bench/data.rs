@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::auth;
 
 /// What each organization has of every type.
-const BALANCE: Amount = match Amount::new(1_000_000_000_000) {
+pub const BALANCE: Amount = match Amount::new(1_000_000_000_000) {
     Ok(amount) => amount,
     Err(_) => Amount::ZERO,
 };
@@ -23,7 +23,7 @@ const GRANTS_AT_ONCE: usize = 1_024;
 pub struct Data {
     /// The organizations. The first one is the one that every request is for in the rows about a single organization.
     pub organizations: Vec<Uuid>,
-    /// A key with which they can consume.
+    /// A key with which they can consume and be read.
     pub api_key: String,
 }
 
@@ -64,7 +64,7 @@ async fn fill(store: &Store, count: usize) -> anyhow::Result<Data> {
         name: "bench".to_owned(),
         digest: auth::digest(&api_key),
         prefix: auth::prefix(&api_key),
-        scopes: vec![Scope::Consume],
+        scopes: vec![Scope::Consume, Scope::Read],
         organization_id: None,
     };
     store.create_api_key(new).await.context("cannot make an API key")?;

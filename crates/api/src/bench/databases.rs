@@ -3,7 +3,8 @@
 
 use anyhow::Context;
 use multicredit_store::clock;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 use tokio::runtime;
 
 /// Databases that are dropped with this value.
@@ -49,7 +50,9 @@ impl Drop for Databases {
 
 /// Runs statements without results in the database of that URL.
 pub async fn execute(url: &str, statements: &str) -> anyhow::Result<()> {
-    let mut connection = PgConnection::connect(url).await.context("cannot connect to PostgreSQL")?;
+    // That some of them take long is expected, and no news.
+    let options: PgConnectOptions = url.parse()?;
+    let mut connection = options.disable_statement_logging().connect().await.context("cannot connect to PostgreSQL")?;
     connection.execute(sqlx::raw_sql(AssertSqlSafe(statements))).await?;
     Ok(connection.close().await?)
 }

@@ -4,8 +4,8 @@
 //! against something on the same machine at the same time. Each round measures every row once, one after the other; a
 //! ratio is taken of each round by itself, and the median of the rounds counts.
 //!
-//! [`rows`] says what is measured, [`stand`] sets an engine up and measures it, [`report`] adds up. The load comes from
-//! [`load`], with the requests of [`request`], or from `pgbench` for procedures in the database. `docs/PERFORMANCE.md`
+//! [`rows`] says what is measured, [`stand`] sets a database and a server up and measures them, [`report`] adds up. How
+//! things are with a [`history`] is measured by itself, with a short and a long one. The load comes from [`load`], with the requests of [`request`], or from `pgbench` for procedures in the database. `docs/PERFORMANCE.md`
 //! explains the method.
 
 mod client;
@@ -13,6 +13,7 @@ mod data;
 mod databases;
 mod draw;
 mod histogram;
+mod history;
 mod load;
 mod pgbench;
 mod raw;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use multicredit_store::Engine;
 
 use self::report::{CheckResult, Circumstances, MemoryResult, RowResult, Sample};
-use self::rows::{ROWS, Row};
+use self::rows::{Place, ROWS, Row};
 use self::stand::Stand;
 
 pub use self::report::{Drawing, Report};
@@ -46,6 +47,8 @@ pub struct Settings {
     pub clients: usize,
     /// Organizations, in the rows with many.
     pub organizations: usize,
+    /// Rows of the log in the long history; then what depends on history is measured, and nothing else.
+    pub history: Option<u64>,
     /// Rounds.
     pub rounds: u32,
     /// How long each phase of a round is measured.
@@ -59,10 +62,22 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn rows(&self, engine: Engine) -> Vec<&'static Row> {
+    /// The places whose rows are measured in turns: those of the same round are compared with each other.
+    fn groups(&self) -> Vec<Vec<Place>> {
+        if self.history.is_some() {
+            return vec![vec![Place::ShortHistory, Place::LongHistory]];
+        }
+        let place = |engine: &Engine| match engine {
+            Engine::Postgres => Place::Postgres,
+            Engine::Sqlite => Place::Sqlite,
+        };
+        self.engines.iter().map(|engine| vec![place(engine)]).collect()
+    }
+
+    fn rows(&self, group: &[Place]) -> Vec<&'static Row> {
         let is_wanted =
             |row: &&Row| self.only.is_empty() || self.only.iter().any(|part| row.id.contains(part.as_str()));
-        ROWS.iter().filter(|row| row.engine == engine).filter(is_wanted).collect()
+        ROWS.iter().filter(|row| group.contains(&row.place)).filter(is_wanted).collect()
     }
 
     /// How long each phase runs before it is measured.
@@ -82,6 +97,7 @@ pub async fn run(settings: &Settings, say: &(dyn Fn(&str) + Sync)) -> anyhow::Re
         seconds: settings.measured.as_secs_f64(),
         clients: settings.clients,
         organizations: settings.organizations,
+        history: settings.history,
         load_at_start: usage::load_average(),
         load_at_end: None,
     };
@@ -90,18 +106,24 @@ pub async fn run(settings: &Settings, say: &(dyn Fn(&str) + Sync)) -> anyhow::Re
         say(&format!("warning: {warning}"));
     }
     let mut found = Found::default();
-    for engine in &settings.engines {
-        let rows = settings.rows(*engine);
-        if rows.is_empty() {
-            continue;
+    for group in settings.groups() {
+        let rows = settings.rows(&group);
+        let mut stands = Vec::with_capacity(group.len());
+        for place in group.into_iter().filter(|place| rows.iter().any(|row| row.place == *place)) {
+            say(&format!("{}: making {} organizations", place.name(), settings.organizations));
+            stands.push(Stand::build(place, settings, say).await?);
         }
-        say(&format!("{}: making {} organizations", report::engine_name(*engine), settings.organizations));
-        let stand = Stand::build(*engine, settings).await?;
-        circumstances.postgres = circumstances.postgres.or_else(|| stand.postgres_version().map(str::to_owned));
-        let measured = measure(&stand, &rows, settings, say, &mut found).await;
-        let checked = stand.finish().await;
+        let versions = || stands.iter().find_map(Stand::postgres_version).map(str::to_owned);
+        circumstances.postgres = circumstances.postgres.or_else(versions);
+        let measured = measure(&stands, &rows, settings, say, &mut found).await;
+        let mut checked = Vec::new();
+        for stand in stands {
+            checked.push(stand.finish().await);
+        }
         measured?;
-        found.checks.extend(checked?);
+        for checks in checked {
+            found.checks.extend(checks?);
+        }
     }
     circumstances.load_at_end = usage::load_average();
     Ok(Report::new(circumstances, warnings, found.rows, found.memory, found.checks, found.failures))
@@ -116,15 +138,17 @@ struct Found {
 }
 
 async fn measure(
-    stand: &Stand,
+    stands: &[Stand],
     rows: &[&'static Row],
     settings: &Settings,
     say: &(dyn Fn(&str) + Sync),
     found: &mut Found,
 ) -> anyhow::Result<()> {
+    let rows: Vec<(&Row, &Stand)> =
+        rows.iter().filter_map(|row| Some((*row, stands.iter().find(|stand| stand.place() == row.place)?))).collect();
     let mut samples: Vec<Vec<Sample>> = rows.iter().map(|_| Vec::new()).collect();
     for round in 1..=settings.rounds {
-        for (row, samples) in rows.iter().zip(&mut samples) {
+        for ((row, stand), samples) in rows.iter().zip(&mut samples) {
             if stand.missing(row).is_some() {
                 continue;
             }
@@ -138,9 +162,9 @@ async fn measure(
             }
         }
     }
-    let results = rows.iter().zip(samples).map(|(row, samples)| RowResult::new(row, samples, stand.missing(row)));
-    found.rows.extend(results);
-    found.memory.extend(stand.memory());
+    let results = rows.iter().zip(samples);
+    found.rows.extend(results.map(|((row, stand), samples)| RowResult::new(row, samples, stand.missing(row))));
+    found.memory.extend(stands.iter().filter_map(Stand::memory));
     Ok(())
 }
 

@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 
-use multicredit_store::Engine;
 use serde::Serialize;
 
 use super::histogram::Histogram;
-use super::rows::{Quantity, RATIOS, RESIDENT_REACH_BYTES, Ratio, Row};
+use super::rows::{LIMITS, Limit, Place, Quantity, RATIOS, RESIDENT_REACH_BYTES, Ratio, Row};
 use super::usage::Memory;
 
 /// Percentiles of latency, in microseconds.
@@ -76,8 +75,8 @@ pub struct RowResult {
     pub id: &'static str,
     /// Its name for people.
     pub label: &'static str,
-    /// `postgres` or `sqlite`.
-    pub engine: &'static str,
+    /// Where it was measured.
+    pub place: &'static str,
     /// From how many connections: the best of those tried.
     pub connections: Option<usize>,
     /// The median of the rounds' rates.
@@ -119,7 +118,7 @@ impl RowResult {
         Self {
             id: row.id,
             label: row.label,
-            engine: engine_name(row.engine),
+            place: row.place.name(),
             connections: best,
             rate: over(&|sample| Some(sample.rate)),
             rate_min: rates().reduce(f64::min),
@@ -135,14 +134,6 @@ impl RowResult {
             others,
             note,
         }
-    }
-}
-
-/// The engine's name.
-pub const fn engine_name(engine: Engine) -> &'static str {
-    match engine {
-        Engine::Postgres => "postgres",
-        Engine::Sqlite => "sqlite",
     }
 }
 
@@ -173,11 +164,26 @@ pub struct RatioResult {
     pub met: Option<bool>,
 }
 
+/// A latency beside its limit.
+#[derive(Debug, Serialize)]
+pub struct LimitResult {
+    /// The row.
+    pub row: &'static str,
+    /// `p50` or `p99`.
+    pub quantity: &'static str,
+    /// The median of the rounds, in microseconds.
+    pub value_us: f64,
+    /// What the most should be, in microseconds.
+    pub reach_us: f64,
+    /// Whether it is.
+    pub met: bool,
+}
+
 /// The memory of a server after all its rows.
 #[derive(Debug, Serialize)]
 pub struct MemoryResult {
-    /// `postgres` or `sqlite`.
-    pub engine: &'static str,
+    /// Where it was measured.
+    pub place: &'static str,
     /// What it had resident at the end, in bytes.
     pub resident_bytes: u64,
     /// The most that it had, in bytes.
@@ -190,9 +196,9 @@ pub struct MemoryResult {
 
 impl MemoryResult {
     /// What a server had.
-    pub const fn new(engine: Engine, memory: Memory) -> Self {
+    pub const fn new(place: Place, memory: Memory) -> Self {
         Self {
-            engine: engine_name(engine),
+            place: place.name(),
             resident_bytes: memory.resident,
             peak_bytes: memory.peak,
             reach_bytes: RESIDENT_REACH_BYTES,
@@ -204,7 +210,7 @@ impl MemoryResult {
 /// Whether the database holds what was acknowledged.
 #[derive(Debug, Serialize)]
 pub struct CheckResult {
-    /// `postgres`, `sqlite`, or `seed-style`.
+    /// Where it was measured, or `seed-style`.
     pub database: &'static str,
     /// Consumptions that were acknowledged.
     pub acknowledged: u64,
@@ -239,6 +245,8 @@ pub struct Circumstances {
     pub clients: usize,
     /// Organizations, where there are many.
     pub organizations: usize,
+    /// Rows of the log in the long history, where history is measured.
+    pub history: Option<u64>,
     /// The load average before.
     pub load_at_start: Option<f64>,
     /// The load average after.
@@ -254,8 +262,10 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// The rows.
     pub rows: Vec<RowResult>,
-    /// The ratios.
+    /// The ratios of which a row was wanted.
     pub ratios: Vec<RatioResult>,
+    /// The limits of rows.
+    pub limits: Vec<LimitResult>,
     /// The servers' memory.
     pub memory: Vec<MemoryResult>,
     /// The databases afterwards.
@@ -276,31 +286,30 @@ impl Report {
         checks: Vec<CheckResult>,
         failures: Vec<String>,
     ) -> Self {
-        let ratios = RATIOS.iter().map(|ratio| measured(ratio, &rows)).collect();
+        let was_wanted = |id| rows.iter().any(|row: &RowResult| row.id == id);
+        let ratios = RATIOS.iter().filter(|ratio| was_wanted(ratio.over) || was_wanted(ratio.under));
+        let ratios = ratios.map(|ratio| measured(ratio, &rows)).collect();
+        let limits = LIMITS.iter().filter_map(|limit| kept(limit, &rows)).collect();
         let passed = failures.is_empty() && checks.iter().all(CheckResult::passed);
-        Self { circumstances, warnings, rows, ratios, memory, checks, failures, passed }
+        Self { circumstances, warnings, rows, ratios, limits, memory, checks, failures, passed }
     }
 }
 
 /// A ratio over the rounds: of each round by itself, because what disturbs a round disturbs both rows.
 fn measured(ratio: &Ratio, rows: &[RowResult]) -> RatioResult {
     let samples = |id| rows.iter().find(|row| row.id == id).map_or(&[][..], |row| row.samples.as_slice());
-    let quantity = |sample: &Sample| match ratio.quantity {
-        Quantity::Rate => sample.rate,
-        Quantity::P50 => sample.latency.p50_us,
-    };
+    let quantity = |sample: &Sample| ratio.quantity.of(sample.rate, sample.latency);
     let of_round = |over: &Sample| {
         let under = samples(ratio.under).iter().find(|under| under.round == over.round)?;
         Some(quantity(over) / quantity(under)).filter(|value| value.is_finite())
     };
     let values: Vec<f64> = samples(ratio.over).iter().filter_map(of_round).collect();
-    let at_most = ratio.quantity == Quantity::P50;
+    let at_most = ratio.quantity != Quantity::Rate;
     let value = median(values.clone());
     let met = value.zip(ratio.reach).map(|(value, reach)| if at_most { value <= reach } else { value >= reach });
-    let what = if at_most { "p50" } else { "rate" };
     RatioResult {
         id: ratio.id,
-        of: format!("{} / {}, {what}", ratio.over, ratio.under),
+        of: format!("{} / {}, {}", ratio.over, ratio.under, ratio.quantity.name()),
         value,
         min: values.iter().copied().reduce(f64::min),
         max: values.iter().copied().reduce(f64::max),
@@ -308,6 +317,30 @@ fn measured(ratio: &Ratio, rows: &[RowResult]) -> RatioResult {
         at_most,
         met,
     }
+}
+
+impl Quantity {
+    /// Its value.
+    const fn of(self, rate: f64, latency: Latency) -> f64 {
+        match self {
+            Self::Rate => rate,
+            Self::P50 => latency.p50_us,
+            Self::P99 => latency.p99_us,
+        }
+    }
+}
+
+/// The limit's latency; `None` where the row was not measured.
+fn kept(limit: &Limit, rows: &[RowResult]) -> Option<LimitResult> {
+    let row = rows.iter().find(|row| row.id == limit.row)?;
+    let value_us = limit.quantity.of(row.rate?, row.latency?);
+    Some(LimitResult {
+        row: limit.row,
+        quantity: limit.quantity.name(),
+        value_us,
+        reach_us: limit.reach_us,
+        met: value_us <= limit.reach_us,
+    })
 }
 
 /// The value in the middle, or the mean of the two there.
@@ -331,7 +364,7 @@ impl Report {
     pub fn draw(&self, drawing: Drawing) -> String {
         let at = &self.circumstances;
         let mut text = format!(
-            "multicredit {} on {} cores, {}; {} rounds of {} s a phase, {} clients, {} organizations\n\
+            "multicredit {} on {} cores, {}; {} rounds of {} s a phase, {} clients, {} organizations{}\n\
              load average {} at the start, {} at the end\n",
             at.version,
             at.cores,
@@ -340,6 +373,7 @@ impl Report {
             at.seconds,
             at.clients,
             at.organizations,
+            at.history.map_or_else(String::new, |rows| format!(", {rows} rows of history")),
             number(at.load_at_start, 2),
             number(at.load_at_end, 2),
         );
@@ -386,7 +420,7 @@ impl Report {
         ];
         let mut lines = vec![head.map(str::to_owned).to_vec()];
         for row in &self.rows {
-            let mut line = vec![format!("{}: {}", row.engine, row.label)];
+            let mut line = vec![format!("{}: {}", row.place, row.label)];
             if let Some(note) = &row.note {
                 line.push(note.clone());
             } else {
@@ -418,9 +452,18 @@ impl Report {
                 met(ratio.met),
             ]);
         }
+        for limit in &self.limits {
+            lines.push(vec![
+                format!("{}, {}", limit.row, limit.quantity),
+                milliseconds(limit.value_us),
+                String::new(),
+                format!("<= {}", milliseconds(limit.reach_us)),
+                met(Some(limit.met)),
+            ]);
+        }
         for memory in &self.memory {
             lines.push(vec![
-                format!("{}: the server's peak resident memory", memory.engine),
+                format!("{}: the server's peak resident memory", memory.place),
                 mebibytes(memory.peak_bytes),
                 format!("{} at the end", mebibytes(memory.resident_bytes)),
                 format!("<= {}", mebibytes(memory.reach_bytes)),
@@ -433,6 +476,10 @@ impl Report {
 
 fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
+fn milliseconds(micros: f64) -> String {
+    format!("{:.3} ms", micros / 1e3)
 }
 
 fn number(value: Option<f64>, digits: usize) -> String {
@@ -496,6 +543,7 @@ mod tests {
             seconds: 4.0,
             clients: 64,
             organizations: 10_000,
+            history: None,
             load_at_start: None,
             load_at_end: None,
         };
@@ -535,7 +583,8 @@ mod tests {
         );
         let missed = ratio("one-client-p50-to-seed");
         assert_eq!((missed.value, missed.met), (Some(2.0), Some(false)));
-        assert_eq!(ratio("batch-to-raw-insert").value, None);
+        assert_eq!(ratio("zipf-to-nothing").value, None);
+        assert!(report.ratios.iter().all(|ratio| ratio.id != "batch-to-raw-insert"));
 
         let text = report.draw(Drawing::Text);
         assert!(text.contains("consume-one / nothing, rate") && text.contains(">= 0.5  yes"), "{text}");
@@ -545,6 +594,16 @@ mod tests {
                 .draw(Drawing::Markdown)
                 .contains("| consume-1 / seed-1, p50 | 2.000 | 2.000..2.000 | <= 1.25 | NO |")
         );
+    }
+
+    #[test]
+    fn a_limit_is_of_a_rows_latency_and_shown_where_the_row_is() {
+        let look_up = |rate| report(vec![result("long-look-up", vec![sample(1, 1, rate)])], Vec::new());
+        let (fast, slow) = (look_up(10_000.0), look_up(1_000.0));
+        assert_eq!((fast.limits[0].value_us, fast.limits[0].met, slow.limits[0].met), (200.0, true, false));
+        let text = slow.draw(Drawing::Markdown);
+        assert!(text.contains("| long-look-up, p99 | 2.000 ms |  | <= 1.326 ms | NO |"), "{text}");
+        assert!(report(Vec::new(), Vec::new()).limits.is_empty());
     }
 
     #[test]

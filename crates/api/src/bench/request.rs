@@ -3,7 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use chrono::{SecondsFormat, TimeDelta};
+use multicredit_store::clock;
 use uuid::Uuid;
+
+/// How far back a report of usage looks.
+const USAGE_PERIOD: TimeDelta = TimeDelta::days(30);
 
 /// The length of an organization's id as text.
 const ID_BYTES: usize = 36;
@@ -48,13 +53,19 @@ pub enum Call {
     Consume,
     /// `POST /v1/consume/batch`.
     Batch,
+    /// `GET /v1/organizations/{id}/balance`.
+    Balance,
+    /// `GET /v1/organizations/{id}/consumptions`: the newest page.
+    Page,
+    /// `GET /v1/organizations/{id}/usage` by day: the last 30 days.
+    Usage,
 }
 
 impl Call {
     /// How many consumptions one request is.
     pub const fn consumptions(self) -> u64 {
         match self {
-            Self::Nothing => 0,
+            Self::Nothing | Self::Balance | Self::Page | Self::Usage => 0,
             Self::Consume => 1,
             Self::Batch => BATCH_ITEMS as u64,
         }
@@ -64,7 +75,8 @@ impl Call {
 /// Where in the request the organization and the key of a consumption stand.
 struct Slot {
     id: usize,
-    key: usize,
+    /// None where nothing is charged.
+    key: Option<usize>,
 }
 
 /// The requests of one connection, one after the other.
@@ -82,8 +94,8 @@ impl Requests {
     pub fn new(call: Call, api_key: &str, targets: Targets, nth: usize, connections: usize) -> Self {
         let (mut bytes, slots) = render(call, api_key);
         let stream = format!("{:016x}", STREAMS.fetch_add(1, Ordering::Relaxed));
-        for Slot { key, .. } in &slots {
-            bytes[*key..][..stream.len()].copy_from_slice(stream.as_bytes());
+        for key in slots.iter().filter_map(|slot| slot.key) {
+            bytes[key..][..stream.len()].copy_from_slice(stream.as_bytes());
         }
         let next_draw = targets.draws.len() * nth / connections;
         Self { call, bytes, slots, targets, next_draw, next_key: 0 }
@@ -98,8 +110,10 @@ impl Requests {
             let organization = self.targets.draws[self.next_draw] as usize;
             self.next_draw += 1;
             self.bytes[*id..][..ID_BYTES].copy_from_slice(&self.targets.ids[organization]);
-            write_hex(&mut self.bytes[key + KEY_BYTES / 2..][..KEY_BYTES / 2], self.next_key);
-            self.next_key += 1;
+            if let Some(key) = key {
+                write_hex(&mut self.bytes[key + KEY_BYTES / 2..][..KEY_BYTES / 2], self.next_key);
+                self.next_key += 1;
+            }
         }
         &self.bytes
     }
@@ -107,7 +121,7 @@ impl Requests {
     /// Whether the answer is the one that the request deserves: everything in it done.
     pub fn is_answered(&self, status: [u8; 3], body: &[u8]) -> bool {
         match self.call {
-            Call::Nothing => status == *b"200",
+            Call::Nothing | Call::Balance | Call::Page | Call::Usage => status == *b"200",
             Call::Consume => status == *b"201",
             Call::Batch => status == *b"200" && count(body, ITEM_CREATED) == BATCH_ITEMS,
         }
@@ -141,11 +155,19 @@ fn render(call: Call, api_key: &str) -> (Vec<u8>, Vec<Slot>) {
     let common = format!("Host: 127.0.0.1\r\nAuthorization: Bearer {api_key}\r\nContent-Type: application/json\r\n");
     match call {
         Call::Nothing => (b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".to_vec(), Vec::new()),
+        Call::Balance => read("balance", api_key),
+        Call::Page => read("consumptions", api_key),
+        Call::Usage => {
+            let now = clock::now();
+            let (from, to) = (now - USAGE_PERIOD, now);
+            let [from, to] = [from, to].map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
+            read(&format!("usage?bucket=day&from={from}&to={to}"), api_key)
+        }
         Call::Consume => {
             let body = r#"{"action":"ai_chat","quantity":1}"#;
             let path = format!("POST /v1/organizations/{id}/consume HTTP/1.1\r\n");
             let before_key = format!("{path}{common}Idempotency-Key: ");
-            let slot = Slot { id: "POST /v1/organizations/".len(), key: before_key.len() };
+            let slot = Slot { id: "POST /v1/organizations/".len(), key: Some(before_key.len()) };
             let text = format!("{before_key}{key}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
             (text.into_bytes(), vec![slot])
         }
@@ -159,11 +181,20 @@ fn render(call: Call, api_key: &str) -> (Vec<u8>, Vec<Slot>) {
             let head =
                 format!("POST /v1/consume/batch HTTP/1.1\r\n{common}Content-Length: {length}\r\n\r\n{before_items}");
             let starts = (0..BATCH_ITEMS).map(|nth| head.len() + nth * (item.len() + 1));
-            let slots = starts.map(|start| Slot { id: start + before_id.len(), key: start + before_key.len() });
+            let slots = starts.map(|start| Slot { id: start + before_id.len(), key: Some(start + before_key.len()) });
             let slots = slots.collect();
             (format!("{head}{items}]}}").into_bytes(), slots)
         }
     }
+}
+
+/// A request that reads something of an organization.
+fn read(what: &str, api_key: &str) -> (Vec<u8>, Vec<Slot>) {
+    const BEFORE_ID: &str = "GET /v1/organizations/";
+    let id = "i".repeat(ID_BYTES);
+    let head = format!("Host: 127.0.0.1\r\nAuthorization: Bearer {api_key}\r\n");
+    let text = format!("{BEFORE_ID}{id}/{what} HTTP/1.1\r\n{head}\r\n");
+    (text.into_bytes(), vec![Slot { id: BEFORE_ID.len(), key: None }])
 }
 
 #[cfg(test)]
@@ -202,6 +233,16 @@ mod tests {
         let mut other = Requests::new(Call::Consume, "secret", targets(), 0, 1);
         let text = text(&mut other);
         assert!(keys.iter().all(|key| !text.contains(key)));
+    }
+
+    #[test]
+    fn a_read_has_the_next_organization_and_changes_nothing_else() {
+        let mut requests = Requests::new(Call::Page, "secret", targets(), 0, 1);
+        for organization in [0xA, 0xB, 0xB, 0xA] {
+            let path = format!("/v1/organizations/{}/consumptions", Uuid::from_u128(organization));
+            let head = "Host: 127.0.0.1\r\nAuthorization: Bearer secret";
+            assert_eq!(text(&mut requests), format!("GET {path} HTTP/1.1\r\n{head}\r\n\r\n"));
+        }
     }
 
     #[test]

@@ -14,13 +14,48 @@ pub enum Whom {
     All(Spread),
 }
 
-/// A procedure in the database.
+/// A database and the server on it. The rows of a place are measured on that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// PostgreSQL without history.
+    Postgres,
+    /// SQLite without history.
+    Sqlite,
+    /// PostgreSQL with the short history.
+    ShortHistory,
+    /// PostgreSQL with the long history.
+    LongHistory,
+}
+
+impl Place {
+    /// Its engine.
+    pub const fn engine(self) -> Engine {
+        match self {
+            Self::Sqlite => Engine::Sqlite,
+            Self::Postgres | Self::ShortHistory | Self::LongHistory => Engine::Postgres,
+        }
+    }
+
+    /// Its name, for people and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Sqlite => "sqlite",
+            Self::ShortHistory => "short history",
+            Self::LongHistory => "long history",
+        }
+    }
+}
+
+/// Something in the database that is called by `pgbench`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Procedure {
     /// `consume_credits_rpc`, on the product's tables.
     Rpc,
     /// The seed-style one, on tables of its own.
     Seed,
+    /// The seed's look-up of an organization's balance, on the product's tables.
+    LookUp,
 }
 
 /// How a row is measured.
@@ -32,6 +67,8 @@ pub enum Work {
     RawInsert,
     /// Calls by `pgbench`.
     Procedure(Procedure, Whom),
+    /// A day's new rows, then rolling up and refreshing the summary, which is what is measured.
+    Refresh,
 }
 
 /// From how many connections.
@@ -63,16 +100,16 @@ pub struct Row {
     pub id: &'static str,
     /// Its name for people.
     pub label: &'static str,
-    /// The engine under it.
-    pub engine: Engine,
+    /// Where it is measured.
+    pub place: Place,
     /// How it is measured.
     pub work: Work,
     /// From how many connections.
     pub connections: Connections,
 }
 
-const fn row(id: &'static str, label: &'static str, engine: Engine, work: Work, connections: Connections) -> Row {
-    Row { id, label, engine, work, connections }
+const fn row(id: &'static str, label: &'static str, place: Place, work: Work, connections: Connections) -> Row {
+    Row { id, label, place, work, connections }
 }
 
 const FEW: Connections = Connections::BestOf(&[1, 2, 4]);
@@ -83,7 +120,7 @@ const ZIPF: Whom = Whom::All(Spread::Zipf);
 /// Every row, in the order in which a round measures them.
 pub const ROWS: &[Row] = {
     use Connections::{Clients, Exactly};
-    use Engine::{Postgres, Sqlite};
+    use Place::{LongHistory, Postgres, ShortHistory, Sqlite};
     use Work::{Http, RawInsert};
     &[
         row("nothing", "do-nothing endpoint", Postgres, Http(Call::Nothing, Whom::One), Clients),
@@ -103,6 +140,16 @@ pub const ROWS: &[Row] = {
         row("sqlite-consume-one", "consume, one organization", Sqlite, Http(Call::Consume, Whom::One), Clients),
         row("sqlite-consume-uniform", "consume, all, uniform", Sqlite, Http(Call::Consume, UNIFORM), Clients),
         row("sqlite-consume-1", "consume, one client", Sqlite, Http(Call::Consume, Whom::One), Exactly(1)),
+        row("sqlite-balance", "balance from the cache, all, uniform", Sqlite, Http(Call::Balance, UNIFORM), Clients),
+        row("short-page", "newest page of history", ShortHistory, Http(Call::Page, UNIFORM), Exactly(1)),
+        row("long-page", "newest page of history", LongHistory, Http(Call::Page, UNIFORM), Exactly(1)),
+        row("short-usage", "usage of 30 days", ShortHistory, Http(Call::Usage, UNIFORM), Exactly(1)),
+        row("long-usage", "usage of 30 days", LongHistory, Http(Call::Usage, UNIFORM), Exactly(1)),
+        row("long-look-up", "the seed's look-up of an organization", LongHistory, LOOK_UP, Exactly(1)),
+        row("short-consume", "consume, all organizations, uniform", ShortHistory, CONSUME_ALL, Clients),
+        row("long-consume", "consume, all organizations, uniform", LongHistory, CONSUME_ALL, Clients),
+        row("short-refresh", "refresh of the summary, a day later", ShortHistory, Work::Refresh, Exactly(1)),
+        row("long-refresh", "refresh of the summary, a day later", LongHistory, Work::Refresh, Exactly(1)),
     ]
 };
 
@@ -110,6 +157,8 @@ const SEED_ONE: Work = Work::Procedure(Procedure::Seed, Whom::One);
 const SEED_ALL: Work = Work::Procedure(Procedure::Seed, UNIFORM);
 const RPC_ONE: Work = Work::Procedure(Procedure::Rpc, Whom::One);
 const RPC_ALL: Work = Work::Procedure(Procedure::Rpc, UNIFORM);
+const LOOK_UP: Work = Work::Procedure(Procedure::LookUp, UNIFORM);
+const CONSUME_ALL: Work = Work::Http(Call::Consume, UNIFORM);
 
 /// What of two rows is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +167,19 @@ pub enum Quantity {
     Rate,
     /// Median latencies: less is better.
     P50,
+    /// Latencies of which 99 of 100 are faster: less is better.
+    P99,
+}
+
+impl Quantity {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::P50 => "p50",
+            Self::P99 => "p99",
+        }
+    }
 }
 
 /// A ratio of two rows, and what it should reach.
@@ -139,6 +201,10 @@ const fn rates(id: &'static str, over: &'static str, under: &'static str, reach:
     Ratio { id, over, under, quantity: Quantity::Rate, reach }
 }
 
+const fn latencies(id: &'static str, over: &'static str, under: &'static str, quantity: Quantity, reach: f64) -> Ratio {
+    Ratio { id, over, under, quantity, reach: Some(reach) }
+}
+
 /// Every ratio.
 pub const RATIOS: &[Ratio] = &[
     rates("one-organization-to-nothing", "consume-one", "nothing", Some(0.5)),
@@ -146,20 +212,33 @@ pub const RATIOS: &[Ratio] = &[
     rates("zipf-to-nothing", "consume-zipf", "nothing", None),
     rates("one-organization-to-seed", "consume-one", "seed-one", Some(12.0)),
     rates("uniform-to-seed", "consume-uniform", "seed-uniform", Some(3.0)),
-    Ratio {
-        id: "one-client-p50-to-seed",
-        over: "consume-1",
-        under: "seed-1",
-        quantity: Quantity::P50,
-        reach: Some(1.25),
-    },
+    latencies("one-client-p50-to-seed", "consume-1", "seed-1", Quantity::P50, 1.25),
     rates("batch-to-raw-insert", "batch", "raw-insert", Some(0.8)),
     rates("batch-to-uniform", "batch", "consume-uniform", Some(1.5)),
     rates("rpc-one-organization-to-seed", "rpc-one", "seed-one", None),
     rates("rpc-uniform-to-seed", "rpc-uniform", "seed-uniform", None),
     rates("sqlite-one-organization-to-nothing", "sqlite-consume-one", "sqlite-nothing", Some(0.35)),
     rates("sqlite-uniform-to-nothing", "sqlite-consume-uniform", "sqlite-nothing", Some(0.35)),
+    rates("cached-balance-to-nothing", "sqlite-balance", "sqlite-nothing", Some(0.85)),
+    rates("consume-long-to-short", "long-consume", "short-consume", Some(0.9)),
+    latencies("page-long-to-short", "long-page", "short-page", Quantity::P99, 1.5),
+    latencies("usage-long-to-short", "long-usage", "short-usage", Quantity::P99, 1.5),
+    latencies("refresh-long-to-short", "long-refresh", "short-refresh", Quantity::P50, 3.0),
 ];
+
+/// A latency that a row should not exceed.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// The row.
+    pub row: &'static str,
+    /// Which of its latencies.
+    pub quantity: Quantity,
+    /// The most that it should be, in microseconds.
+    pub reach_us: f64,
+}
+
+/// Every limit. The one there is, is what the seed's performance report measured, with 14 rows in its database.
+pub const LIMITS: &[Limit] = &[Limit { row: "long-look-up", quantity: Quantity::P99, reach_us: 1_326.0 }];
 
 /// What the server may have resident, in bytes.
 pub const RESIDENT_REACH_BYTES: u64 = 100 * 1024 * 1024;
@@ -177,5 +256,6 @@ mod tests {
         for ratio in RATIOS {
             assert!(ids.contains(ratio.over) && ids.contains(ratio.under), "{}", ratio.id);
         }
+        assert!(LIMITS.iter().all(|limit| ids.contains(limit.row)));
     }
 }

@@ -1,23 +1,25 @@
-//! An engine set up for measuring: its database, a server on it, and what it is compared with.
+//! A place set up for measuring: its database, a server on it, and what it is compared with.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use multicredit_store::Engine;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::Settings;
+use super::client::Client;
 use super::data::{self, Data};
 use super::databases::{self, Databases};
 use super::draw::{self, Spread};
+use super::history::{self, History};
 use super::load::{Load, Tally};
 use super::pgbench::{Calls, Pgbench};
 use super::raw;
-use super::report::{CheckResult, CpuUse, Latency, MemoryResult, OpenSample, Sample, engine_name};
-use super::request::{BATCH_ITEMS, Call, Targets};
-use super::rows::{Procedure, Row, Whom, Work};
+use super::report::{CheckResult, CpuUse, Latency, MemoryResult, OpenSample, Sample};
+use super::request::{BATCH_ITEMS, Call, Requests, Targets};
+use super::rows::{Place, Procedure, Row, Whom, Work};
 use super::server::Server;
 use super::usage;
 use crate::throwaway::{Guardian, Postgres, bin_directory};
@@ -36,10 +38,10 @@ const NUMBERED: &str = "CREATE SCHEMA bench; \
     CREATE TABLE bench.organizations AS SELECT row_number() OVER (ORDER BY id) - 1 AS number, id FROM organizations; \
     ALTER TABLE bench.organizations ADD PRIMARY KEY (number)";
 
-/// An engine, ready. What is dropped first stands first: the server before its database.
+/// A place, ready. What is dropped first stands first: the server before its database.
 pub struct Stand {
     server: Server,
-    engine: Engine,
+    place: Place,
     database_url: String,
     api_key: String,
     one: Targets,
@@ -48,6 +50,7 @@ pub struct Stand {
     /// Consumptions that the product's database must have.
     acknowledged: AtomicU64,
     postgres: Option<PostgresStand>,
+    history: Option<History>,
     /// Where the database file is.
     _directory: Option<Guardian>,
 }
@@ -69,47 +72,62 @@ struct PostgresStand {
 }
 
 impl Stand {
-    /// Sets an engine up.
-    pub async fn build(engine: Engine, settings: &Settings) -> anyhow::Result<Self> {
+    /// Sets a place up, telling `say` how far it is.
+    pub async fn build(place: Place, settings: &Settings, say: &(dyn Fn(&str) + Sync)) -> anyhow::Result<Self> {
         // One more, for the rows about a single one.
         let count = settings.organizations + 1;
-        match engine {
+        match place.engine() {
             Engine::Sqlite => {
                 let directory = Guardian::directory_only(true)?;
                 let url = format!("sqlite://{}?mode=rwc", directory.directory().join("multicredit.db").display());
                 let data = data::make(&url, count).await?;
-                Self::start(engine, url, data, None, Some(directory)).await
+                Self::start(place, url, data, None, None, Some(directory)).await
             }
             Engine::Postgres => {
                 let (url, data, postgres) = PostgresStand::build(settings, count).await?;
-                Self::start(engine, url, data, Some(postgres), None).await
+                let history = match history::rows(place, settings.history) {
+                    Some(rows) => {
+                        say(&format!("{}: loading {rows} rows of the log", place.name()));
+                        Some(History::load(&url, &data.organizations, rows, history::per_day(settings.history)).await?)
+                    }
+                    None => None,
+                };
+                Self::start(place, url, data, Some(postgres), history, None).await
             }
         }
     }
 
     async fn start(
-        engine: Engine,
+        place: Place,
         database_url: String,
         data: Data,
         postgres: Option<PostgresStand>,
+        history: Option<History>,
         directory: Option<Guardian>,
     ) -> anyhow::Result<Self> {
         let (one, many) = data.organizations.split_at(1);
         let targets = |spread| Targets::new(many, draw::draws(spread, many.len()));
         let url = database_url.clone();
-        let server = tokio::task::spawn_blocking(move || Server::start(&url)).await??;
+        let settings: &[_] = if history.is_some() { &history::SERVER_SETTINGS } else { &[] };
+        let server = tokio::task::spawn_blocking(move || Server::start(&url, settings)).await??;
         Ok(Self {
             server,
-            engine,
+            place,
             database_url,
             api_key: data.api_key,
             one: Targets::new(one, vec![0]),
             uniform: targets(Spread::Uniform),
             zipf: targets(Spread::Zipf),
-            acknowledged: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(history.as_ref().map_or(0, |history| history.rows)),
             postgres,
+            history,
             _directory: directory,
         })
+    }
+
+    /// Which place it is.
+    pub const fn place(&self) -> Place {
+        self.place
     }
 
     /// The version of the database server, where there is one.
@@ -132,6 +150,9 @@ impl Stand {
         round: u32,
         settings: &Settings,
     ) -> anyhow::Result<(Sample, Vec<String>)> {
+        if row.work == Work::Refresh {
+            return self.refresh(round).await.with_context(|| format!("cannot measure {}", row.id));
+        }
         let before = self.cpu();
         let tally = self.load(row.work, connections, None, settings).await;
         let tally = tally.with_context(|| format!("cannot measure {}", row.id))?;
@@ -148,7 +169,7 @@ impl Stand {
         };
         let items = match row.work {
             Work::Http(Call::Batch, _) | Work::RawInsert => BATCH_ITEMS as u64,
-            Work::Http(..) | Work::Procedure(..) => 1,
+            Work::Http(..) | Work::Procedure(..) | Work::Refresh => 1,
         };
         let sample = Sample {
             round,
@@ -198,15 +219,41 @@ impl Stand {
                 let postgres = self.postgres()?;
                 let script = script(procedure, whom, &postgres.organizations);
                 let (url, counter) = match procedure {
-                    Procedure::Rpc => (&self.database_url, &self.acknowledged),
-                    Procedure::Seed => (&postgres.seed_url, &postgres.seed_acknowledged),
+                    Procedure::Rpc => (&self.database_url, Some(&self.acknowledged)),
+                    Procedure::Seed => (&postgres.seed_url, Some(&postgres.seed_acknowledged)),
+                    Procedure::LookUp => (&self.database_url, None),
                 };
                 let calls = Calls { url, script: &script, connections, warm_up, measured };
                 let tally = postgres.pgbench.run(&calls).await?;
-                counter.fetch_add(tally.acknowledged, Ordering::Relaxed);
+                if let Some(counter) = counter {
+                    counter.fetch_add(tally.acknowledged, Ordering::Relaxed);
+                }
                 Ok(tally)
             }
+            Work::Refresh => bail!("a refresh is measured once, not for a time"),
         }
+    }
+
+    /// A day's new rows by batch calls, and how long it takes to roll them up and to refresh the summary.
+    async fn refresh(&self, round: u32) -> anyhow::Result<(Sample, Vec<String>)> {
+        let history = self.history.as_ref().context("this row is for a place with history")?;
+        history.refresh().await.context("cannot roll up what was there before")?;
+        let mut client = Client::connect(self.server.address).await.context("cannot connect to the server")?;
+        let mut requests = Requests::new(Call::Batch, &self.api_key, self.uniform.clone(), 0, 1);
+        let mut failures = Vec::new();
+        for _ in 0..history.day.div_ceil(BATCH_ITEMS as u64) {
+            let answer = client.exchange(requests.next()).await?;
+            if requests.is_answered(answer.status, answer.body) {
+                self.acknowledged.fetch_add(BATCH_ITEMS as u64, Ordering::Relaxed);
+            } else {
+                failures.push(format!("a batch call got {}", String::from_utf8_lossy(&answer.status)));
+            }
+        }
+        let taken = history.refresh().await?;
+        let micros = taken.as_secs_f64() * 1e6;
+        let latency = Latency { p50_us: micros, p99_us: micros, p999_us: micros };
+        let cpu = CpuUse::default();
+        Ok((Sample { round, connections: 1, rate: 1e6 / micros, latency, cpu, open: None }, failures))
     }
 
     fn postgres(&self) -> anyhow::Result<&PostgresStand> {
@@ -215,7 +262,7 @@ impl Stand {
 
     /// The memory of the server now.
     pub fn memory(&self) -> Option<MemoryResult> {
-        usage::memory(self.server.pid).map(|memory| MemoryResult::new(self.engine, memory))
+        usage::memory(self.server.pid).map(|memory| MemoryResult::new(self.place, memory))
     }
 
     fn cpu(&self) -> [Option<Duration>; 3] {
@@ -226,14 +273,19 @@ impl Stand {
     /// Kills the server and checks that the databases hold what was acknowledged, and every invariant.
     pub async fn finish(self) -> anyhow::Result<Vec<CheckResult>> {
         drop(self.server);
+        if let Some(history) = self.history {
+            history.close().await;
+        }
         let (charged, verified) = data::check(&self.database_url).await?;
         let mut checks = vec![CheckResult {
-            database: engine_name(self.engine),
+            database: self.place.name(),
             acknowledged: self.acknowledged.into_inner(),
             charged,
             verified: Some(verified),
         }];
-        if let Some(postgres) = &self.postgres {
+        if let Some(postgres) = &self.postgres
+            && self.place == Place::Postgres
+        {
             checks.push(CheckResult {
                 database: "seed-style",
                 acknowledged: postgres.seed_acknowledged.load(Ordering::Relaxed),
@@ -306,6 +358,7 @@ fn seed_organizations(count: usize) -> String {
 fn script(procedure: Procedure, whom: Whom, organizations: &[Uuid]) -> String {
     let draw = format!("\\set n random(1, {})\n", organizations.len().saturating_sub(1).max(1));
     let one = organizations.first().copied().unwrap_or_default();
+    let drawn = "(SELECT o.id FROM bench.organizations o WHERE o.number = :n)";
     match (procedure, whom) {
         (Procedure::Seed, Whom::One) => format!("SELECT seed_consume_credits('{SEED_ID}{:012}', 'ai_chat', 1);\n", 0),
         (Procedure::Seed, Whom::All(_)) => {
@@ -313,9 +366,12 @@ fn script(procedure: Procedure, whom: Whom, organizations: &[Uuid]) -> String {
             format!("{draw}SELECT seed_consume_credits({id}, 'ai_chat', 1);\n")
         }
         (Procedure::Rpc, Whom::One) => format!("SELECT consume_credits_rpc('{one}', 'ai_chat', 1);\n"),
-        (Procedure::Rpc, Whom::All(_)) => {
-            let id = "(SELECT o.id FROM bench.organizations o WHERE o.number = :n)";
-            format!("{draw}SELECT consume_credits_rpc({id}, 'ai_chat', 1);\n")
+        (Procedure::Rpc, Whom::All(_)) => format!("{draw}SELECT consume_credits_rpc({drawn}, 'ai_chat', 1);\n"),
+        (Procedure::LookUp, Whom::One) => {
+            format!("SELECT * FROM organization_credits WHERE organization_id = '{one}';\n")
+        }
+        (Procedure::LookUp, Whom::All(_)) => {
+            format!("{draw}SELECT * FROM organization_credits WHERE organization_id = {drawn};\n")
         }
     }
 }

@@ -37,6 +37,7 @@ fn settings(args: &BenchArgs) -> Settings {
         engines,
         clients: usize::from(args.clients),
         organizations: args.organizations as usize,
+        history: args.history,
         rounds: args.rounds,
         measured: Duration::from_secs_f64(args.seconds),
         only: args.only.clone(),

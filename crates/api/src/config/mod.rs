@@ -401,6 +401,15 @@ pub struct BenchArgs {
         value_parser = value_parser!(u32).range(1..=1_000_000)
     )]
     pub organizations: u32,
+    /// Measure what depends on history instead, on PostgreSQL: with that many rows in the log, and with a hundredth
+    #[arg(
+        long,
+        env = "MULTICREDIT_BENCH_HISTORY",
+        value_name = "ROWS",
+        conflicts_with = "engine",
+        value_parser = value_parser!(u64).range(1_000..=1_000_000_000)
+    )]
+    pub history: Option<u64>,
     /// How often everything is measured; the median counts
     #[arg(
         long,
