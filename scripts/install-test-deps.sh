@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust, where it is missing: the server programs of PostgreSQL, of Redis and of
-# pgbouncer, curl, Prometheus' promtool, and Chromium with its driver.
+# pgbouncer, curl, openssl, Prometheus' promtool, and Chromium with its driver.
 #
 # Only the programs are wanted. The tests start throwaway servers of their own (tests/src/postgres.rs), so no system
 # service is started and no system cluster is made. Without apt-get, or without the right to use it, it says what to
@@ -32,6 +32,8 @@ command -v chromium >/dev/null || missing+=(chromium)
 command -v chromedriver >/dev/null || missing+=(chromium-driver)
 # The command that the demo prints for people is run as they would.
 command -v curl >/dev/null || missing+=(curl)
+# A Redis behind TLS needs a certificate.
+command -v openssl >/dev/null || missing+=(openssl)
 [ "${#missing[@]}" -gt 0 ] || exit 0
 
 if [ "$(id -u)" -eq 0 ]; then
@@ -46,9 +48,9 @@ if [ "${#as_root[@]}" -eq 0 ] || ! command -v apt-get >/dev/null; then
     {
         echo "The tests need programs that are not installed: ${missing[*]}."
         echo "Install the PostgreSQL server (initdb and postgres, 15 or newer), redis-server, pgbouncer, curl,"
-        echo "promtool, chromium and chromedriver, for example:"
-        echo "    Debian:  sudo apt-get install postgresql redis-server pgbouncer curl prometheus chromium chromium-driver"
-        echo "    Fedora:  sudo dnf install postgresql-server redis pgbouncer curl golang-github-prometheus chromium chromedriver"
+        echo "openssl, promtool, chromium and chromedriver, for example:"
+        echo "    Debian:  sudo apt-get install postgresql redis-server pgbouncer curl openssl prometheus chromium chromium-driver"
+        echo "    Fedora:  sudo dnf install postgresql-server redis pgbouncer curl openssl golang-github-prometheus chromium chromedriver"
         echo "    macOS:   brew install postgresql redis pgbouncer prometheus chromium chromedriver"
         echo "A PostgreSQL in an unusual place is found by MULTICREDIT_TEST_POSTGRES_BIN=<the folder of initdb>."
     } >&2

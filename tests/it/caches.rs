@@ -11,6 +11,7 @@ use tests::app::{Client, Organization, TestApp, instant, served};
 use tests::redis::{Redis, shared_url};
 use tests::{Engine, both_engines, run};
 
+use crate::cli::process::{Server, program};
 use crate::http::metrics::scrape;
 
 /// An application whose caches are over the Redis that all tests share, and hears of changes.
@@ -340,4 +341,47 @@ fn nothing_is_kept_once_postgres_no_longer_tells() {
             until(costs, &json!(7)).await;
         }),
     );
+}
+
+/// A server process over that Redis, with a key of an administrator, and whether it trusts its certificate.
+async fn process_over(database_url: &str, redis: &Redis, trusting: bool) -> Server {
+    let mut command = program(database_url, &["serve"]);
+    command.env("REDIS_URL", format!("rediss://{}", redis.address())).env("MULTICREDIT_ADMIN_KEY", PROCESS_KEY);
+    if trusting {
+        command.env("SSL_CERT_FILE", redis.certificate());
+    }
+    let mut server = Server::spawn(command).await;
+    server.client = server.client.with_key(PROCESS_KEY);
+    server
+}
+
+const PROCESS_KEY: &str = "an-admin-key-of-this-test-0123456789";
+
+#[test]
+fn a_redis_behind_tls_is_used_if_its_certificate_is_trusted_and_not_otherwise() {
+    run(Engine::Postgres, async |db| {
+        let redis = Redis::start_with_tls().unwrap();
+        let one = process_over(db.url(), &redis, true).await;
+        until_it_hears(&one.client).await;
+        let new = json!({ "name": "acme", "external_id": "acme" });
+        let made = one.client.post("/v1/organizations").json(new).await.expect(201);
+        let balance = format!("/v1/organizations/{}/balance", made["id"].as_str().unwrap());
+        let available = async |client: &Client| client.get(&balance).await.expect(200)["available"].clone();
+        let shown = available(&one.client).await;
+
+        // What one has read and put there, another finds without asking the database.
+        let other = process_over(db.url(), &redis, true).await;
+        until_it_hears(&other.client).await;
+        assert_eq!(available(&other.client).await, shown);
+        let hits = [("cache", "balances"), ("result", "hit")];
+        assert_eq!(scrape(&other.client).await.value("multicredit_cache_requests_total", &hits), Some(1.0));
+
+        let suspicious = process_over(db.url(), &redis, false).await;
+        assert_eq!(available(&suspicious.client).await, shown);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(scrape(&suspicious.client).await.value("multicredit_caches_informed", &[]), Some(0.0));
+        for server in [one, other, suspicious] {
+            server.stop().await;
+        }
+    });
 }

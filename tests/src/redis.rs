@@ -33,9 +33,25 @@ impl Redis {
         Ok(Self { guardian: Guardian::server("redis", false, &program)? })
     }
 
+    /// Starts one that speaks TLS alone, with a certificate of its own. It blocks until the server answers.
+    pub fn start_with_tls() -> anyhow::Result<Self> {
+        let program = program().context("redis-server is not installed")?;
+        Ok(Self { guardian: Guardian::server("redis_tls", false, &program)? })
+    }
+
     /// `redis://host:port`.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.guardian.port())
+        format!("redis://{}", self.address())
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.guardian.port())
+    }
+
+    /// The certificate of one that speaks TLS, which nobody trusts by itself.
+    pub fn certificate(&self) -> PathBuf {
+        self.guardian.directory().join("certificate.pem")
     }
 }
 

@@ -30,6 +30,7 @@ mod pools;
 mod quote;
 mod refunds;
 mod refusals;
+mod retention;
 mod scopes;
 mod transport;
 mod usage;

@@ -5,6 +5,7 @@
 #   directory fast|durable
 #   postgres fast|durable BIN_DIR PORT...
 #   redis fast|durable PROGRAM PORT...
+#   redis_tls fast|durable PROGRAM PORT...
 #   pgbouncer fast|durable PROGRAM POSTGRES_PORT PORT...
 #   chromedriver fast|durable PROGRAM PORT...
 # What is durable is on a disk. A server takes the first of the ports on which it starts.
@@ -113,6 +114,29 @@ start_redis() {
 stop_redis() {
     kill -KILL "$server"
     wait
+}
+
+# Speaks TLS alone, with a certificate that nobody trusts who was not told to: `certificate.pem` in the directory.
+start_redis_tls() {
+    program=$1
+    shift
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1 \
+        -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
+        -keyout "$directory/key.pem" -out "$directory/certificate.pem" >>"$directory/log" 2>&1
+    for port in "$@"; do
+        "$program" --bind 127.0.0.1 --port 0 --tls-port "$port" --tls-cert-file "$directory/certificate.pem" \
+            --tls-key-file "$directory/key.pem" --tls-ca-cert-file "$directory/certificate.pem" --tls-auth-clients no \
+            --dir "$directory" --save '' --appendonly no --daemonize no </dev/null >>"$directory/log" 2>&1 &
+        server=$!
+        if comes_up 'Ready to accept connections' "$directory/log"; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+stop_redis_tls() {
+    stop_redis
 }
 
 # In transaction mode, with fewer sessions of the server than clients, so that nobody keeps one.
