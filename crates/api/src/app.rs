@@ -36,6 +36,8 @@ pub struct AppSettings {
     pub metrics: MetricsAccess,
     /// From where on a figure of the performance report is worth a word.
     pub thresholds: Thresholds,
+    /// Whether requests are told of in spans, as parts of the callers' traces.
+    pub traced: bool,
 }
 
 impl Default for AppSettings {
@@ -46,6 +48,7 @@ impl Default for AppSettings {
             body_timeout: limits::BODY_TIMEOUT,
             metrics: MetricsAccess::Open,
             thresholds: Thresholds::default(),
+            traced: false,
         }
     }
 }

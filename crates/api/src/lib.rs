@@ -21,6 +21,7 @@ pub mod metrics;
 mod middleware;
 pub mod occurrence;
 mod openapi;
+mod otlp;
 mod page;
 mod param;
 mod payload;

@@ -7,6 +7,7 @@ mod logs;
 mod maintain;
 pub mod process;
 mod serve;
+mod spans;
 mod stopping;
 
 use process::run;

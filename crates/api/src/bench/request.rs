@@ -10,6 +10,9 @@ use uuid::Uuid;
 /// How far back a report of usage looks.
 const USAGE_PERIOD: TimeDelta = TimeDelta::days(30);
 
+/// The rows of a page: as many as organizations have in a short history too, so that the same is asked for.
+const PAGE_ROWS: u32 = 10;
+
 /// The length of an organization's id as text.
 const ID_BYTES: usize = 36;
 
@@ -55,7 +58,7 @@ pub enum Call {
     Batch,
     /// `GET /v1/organizations/{id}/balance`.
     Balance,
-    /// `GET /v1/organizations/{id}/consumptions`: the newest page.
+    /// `GET /v1/organizations/{id}/consumptions`: the newest page, of [`PAGE_ROWS`].
     Page,
     /// `GET /v1/organizations/{id}/usage` by day: the last 30 days.
     Usage,
@@ -156,7 +159,7 @@ fn render(call: Call, api_key: &str) -> (Vec<u8>, Vec<Slot>) {
     match call {
         Call::Nothing => (b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".to_vec(), Vec::new()),
         Call::Balance => read("balance", api_key),
-        Call::Page => read("consumptions", api_key),
+        Call::Page => read(&format!("consumptions?limit={PAGE_ROWS}"), api_key),
         Call::Usage => {
             let now = clock::now();
             let (from, to) = (now - USAGE_PERIOD, now);
@@ -239,7 +242,7 @@ mod tests {
     fn a_read_has_the_next_organization_and_changes_nothing_else() {
         let mut requests = Requests::new(Call::Page, "secret", targets(), 0, 1);
         for organization in [0xA, 0xB, 0xB, 0xA] {
-            let path = format!("/v1/organizations/{}/consumptions", Uuid::from_u128(organization));
+            let path = format!("/v1/organizations/{}/consumptions?limit=10", Uuid::from_u128(organization));
             let head = "Host: 127.0.0.1\r\nAuthorization: Bearer secret";
             assert_eq!(text(&mut requests), format!("GET {path} HTTP/1.1\r\n{head}\r\n\r\n"));
         }

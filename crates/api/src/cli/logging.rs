@@ -1,22 +1,32 @@
-//! Logging, to standard error.
+//! Logging, to standard error, and spans to a collector where one is named.
 
 use std::io::{self, IsTerminal};
 
 use anyhow::Context;
-use tracing_subscriber::EnvFilter;
+use tokio::runtime::Handle;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
 
 use crate::config::{LogArgs, LogFormat};
+use crate::otlp::Exporter;
 
-/// Starts logging for the life of the process.
-pub fn start(args: &LogArgs) -> anyhow::Result<()> {
+/// Starts logging for the life of the process. What sends spans, if anything does, is to be finished at its end.
+pub fn start(args: &LogArgs, runtime: &Handle) -> anyhow::Result<Option<Exporter>> {
     let filter = parse_filter(&args.filter)?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    let started = match args.format {
-        LogFormat::Text => subscriber.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    let exporter = args.otlp_endpoint.as_deref().map(|endpoint| Exporter::start(endpoint, runtime)).transpose()?;
+    let log = fmt::layer().with_writer(io::stderr);
+    let log = match args.format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => log.json().flatten_event(true).boxed(),
     };
-    // The error is a box without the bounds that would let it be wrapped.
-    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+    // A filter for each layer costs more than one for all.
+    let started = match &exporter {
+        None => registry().with(log).with(filter).try_init(),
+        Some(exporter) => registry().with(log.with_filter(filter)).with(exporter.layer()).try_init(),
+    };
+    started.context("cannot start logging")?;
+    Ok(exporter)
 }
 
 fn parse_filter(filter: &str) -> anyhow::Result<EnvFilter> {

@@ -54,7 +54,7 @@ impl Outcome {
 pub fn main() -> ExitCode {
     metrics::remember_start();
     let command = Cli::parse().into_command();
-    match logging::start(command.log()).and_then(|()| run(command)) {
+    match run(command) {
         Ok(outcome) => outcome.exit_code().into(),
         // Whoever read our output has seen enough (`multicredit openapi | head`): nothing to tell anybody about, but
         // no success either.
@@ -69,7 +69,11 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<Outcome> {
     let runtime =
         runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the asynchronous runtime")?;
+    let exporter = logging::start(command.log(), runtime.handle())?;
     let outcome = runtime.block_on(dispatch(command));
+    if let Some(exporter) = exporter {
+        exporter.finish();
+    }
     // Dropping it would wait for threads that a blocked system call holds; whatever mattered has been awaited.
     runtime.shutdown_background();
     outcome

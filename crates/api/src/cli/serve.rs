@@ -88,8 +88,13 @@ async fn serve(
     let background = Background::start(store.clone(), args.schedule.schedule());
     let thresholds = args.thresholds.thresholds();
     let keeper = ReportKeeper::start(store.clone(), args.report_schedule, thresholds);
-    let settings =
-        AppSettings { readiness: readiness.clone(), metrics: args.metrics, thresholds, ..AppSettings::default() };
+    let settings = AppSettings {
+        readiness: readiness.clone(),
+        metrics: args.metrics,
+        thresholds,
+        traced: args.log.otlp_endpoint.is_some(),
+        ..AppSettings::default()
+    };
     let endpoint = app::endpoint(store.clone(), settings);
     let served = Server::new_with_acceptor(acceptor)
         .http2_max_concurrent_streams(HTTP2_STREAMS_MAX)

@@ -645,4 +645,12 @@ pub struct LogArgs {
         default_value_t = LogFormat::Text
     )]
     pub format: LogFormat,
+    /// Where a collector of OpenTelemetry takes spans: http://HOST:PORT, OTLP over HTTP
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", value_parser = parse_otlp_endpoint)]
+    pub otlp_endpoint: Option<String>,
+}
+
+/// A collector stands beside the server, and takes spans on from there by TLS if it has to.
+fn parse_otlp_endpoint(text: &str) -> Result<String, &'static str> {
+    if text.starts_with("http://") { Ok(text.to_owned()) } else { Err("must begin with http://") }
 }

@@ -6,16 +6,45 @@
 
 use std::time::Duration;
 
+use poem::Request;
 use poem::http::{Method, StatusCode};
 use poem_openapi::OperationId;
 use tracing::Span;
+use tracing::field::Empty;
 
 use super::RequestId;
+use crate::otlp;
 use crate::problem::Problem;
 
 /// The span of a request.
 pub fn span(method: &Method, request_id: &RequestId) -> Span {
     tracing::info_span!("request", method = name(method), %request_id)
+}
+
+/// The same with room for what a collector of spans wants to know, as a part of the caller's trace. Names are those of
+/// OpenTelemetry's semantic conventions.
+pub fn traced_span(request: &Request, request_id: &RequestId) -> Span {
+    let span = tracing::info_span!(
+        "request",
+        method = name(request.method()),
+        %request_id,
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.response.status_code = Empty,
+    );
+    otlp::continue_trace(&span, request.headers());
+    span
+}
+
+/// Puts into such a span what is known at the end.
+pub fn complete(span: &Span, operation: Option<OperationId>, status: StatusCode) {
+    if let Some(operation) = operation {
+        otlp::rename(span, operation.0);
+    }
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
 }
 
 /// Tells that a request was answered.

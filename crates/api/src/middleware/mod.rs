@@ -21,7 +21,7 @@ use poem::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_
 use poem::http::{HeaderValue, Method};
 use poem::{Endpoint, Request, Response};
 use poem_openapi::OperationId;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use self::request_id::X_REQUEST_ID;
 use crate::app::{Context, State};
@@ -58,7 +58,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Envelope<E> {
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let started = Instant::now();
         let request_id = RequestId::of(&request);
-        let span = log::span(request.method(), &request_id);
+        let is_traced = self.state.settings.traced;
+        let span =
+            if is_traced { log::traced_span(&request, &request_id) } else { log::span(request.method(), &request_id) };
         let is_head = request.method() == Method::HEAD;
         let is_api = request.uri().path().starts_with("/v1");
         let is_page = dashboard::is_below(request.uri().path());
@@ -85,6 +87,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Envelope<E> {
             let took = started.elapsed();
             self.state.http.answered(operation, response.status(), took);
             log::answered(operation, response.status(), took);
+            if is_traced {
+                log::complete(&Span::current(), operation, response.status());
+            }
             response
         };
         let mut response = answering.instrument(span).await;
