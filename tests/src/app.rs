@@ -119,9 +119,18 @@ impl TestApp {
     ///
     /// If it cannot be served.
     pub async fn configured(db: TestDb, config: StoreConfig) -> Self {
+        Self::with_settings(db, config, AppSettings::default()).await
+    }
+
+    /// Serves the test's database as these settings say.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be served.
+    pub async fn with_settings(db: TestDb, config: StoreConfig, settings: AppSettings) -> Self {
         let store = Store::open(config.clone()).await.expect("the database opens");
         store.create_api_key(new_key(ADMIN_KEY)).await.expect("the admin key is registered");
-        let (server, admin) = Server::start(&store).await;
+        let (server, admin) = Server::start(&store, settings).await;
         Self { admin, store, config, server, db }
     }
 
@@ -132,7 +141,7 @@ impl TestApp {
     /// If it cannot be served.
     pub async fn replica(&self) -> Replica {
         let store = Store::open(self.config.clone()).await.expect("the database opens");
-        let (server, admin) = Server::start(&store).await;
+        let (server, admin) = Server::start(&store, AppSettings::default()).await;
         Replica { admin, store, server }
     }
 
@@ -231,12 +240,12 @@ struct Server {
 
 impl Server {
     /// Serves the store on a port of its own; with a client that may do everything.
-    async fn start(store: &Store) -> (Self, Client) {
+    async fn start(store: &Store, settings: AppSettings) -> (Self, Client) {
         let acceptor = PromptAcceptor::bind(ANY_PORT).await.expect("there is a free port");
         let admin = Client::new(acceptor.address()).with_key(ADMIN_KEY);
         let (stop, stopped) = oneshot::channel();
         let task = poem::Server::new_with_acceptor(acceptor).run_with_graceful_shutdown(
-            endpoint(store.clone(), AppSettings::default()),
+            endpoint(store.clone(), settings),
             async {
                 // A test that failed has dropped the sender, which ends the server as well.
                 let _ = stopped.await;

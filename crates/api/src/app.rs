@@ -16,6 +16,7 @@ use crate::limits;
 use crate::metrics::http::HttpStats;
 use crate::middleware::{Envelope, RequestId};
 use crate::problem::Problem;
+use crate::rate_limit::{RateLimitSettings, RateLimits, Standing};
 use crate::resource::LastReport;
 use crate::{metrics, openapi, resource, router};
 
@@ -36,6 +37,8 @@ pub struct AppSettings {
     pub metrics: MetricsAccess,
     /// From where on a figure of the performance report is worth a word.
     pub thresholds: Thresholds,
+    /// How many requests a second are answered.
+    pub rate_limits: RateLimitSettings,
     /// Whether requests are told of in spans, as parts of the callers' traces.
     pub traced: bool,
 }
@@ -48,6 +51,7 @@ impl Default for AppSettings {
             body_timeout: limits::BODY_TIMEOUT,
             metrics: MetricsAccess::Open,
             thresholds: Thresholds::default(),
+            rate_limits: RateLimitSettings::default(),
             traced: false,
         }
     }
@@ -87,6 +91,8 @@ pub struct State {
     pub settings: AppSettings,
     /// How requests were answered.
     pub http: HttpStats,
+    /// How many requests a second are answered.
+    pub rates: RateLimits,
     /// The last performance report.
     pub report: LastReport,
     /// What the dashboard last said of all organizations.
@@ -106,7 +112,17 @@ impl State {
             (dashboard::OPERATION, dashboard::PATH),
         ];
         let http = HttpStats::new(resource::stated(), &pages);
-        Self { store, keys, directory, settings, http, report: LastReport::default(), fleet: LastFleet::default() }
+        let rates = RateLimits::new(settings.rate_limits);
+        Self {
+            store,
+            keys,
+            directory,
+            settings,
+            http,
+            rates,
+            report: LastReport::default(),
+            fleet: LastFleet::default(),
+        }
     }
 }
 
@@ -121,12 +137,15 @@ impl std::fmt::Debug for State {
 pub struct Context {
     state: Arc<State>,
     request_id: RequestId,
+    /// Only where there are rate limits.
+    standing: Option<Arc<Standing>>,
 }
 
 impl Context {
     /// The context of a request.
-    pub const fn new(state: Arc<State>, request_id: RequestId) -> Self {
-        Self { state, request_id }
+    pub fn new(state: Arc<State>, request_id: RequestId) -> Self {
+        let standing = state.rates.is_on().then(Arc::default);
+        Self { state, request_id, standing }
     }
 
     /// The context that the outermost middleware gave to the request.
@@ -137,6 +156,11 @@ impl Context {
     /// What all requests share.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// How the rate limits of the request stand; none where there are none.
+    pub fn standing(&self) -> Option<&Standing> {
+        self.standing.as_deref()
     }
 
     /// The request's id.

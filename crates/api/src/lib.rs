@@ -26,6 +26,7 @@ mod page;
 mod param;
 mod payload;
 pub mod problem;
+pub mod rate_limit;
 pub mod report;
 mod resource;
 mod router;

@@ -28,6 +28,7 @@ mod organizations;
 mod plans;
 mod pools;
 mod quote;
+mod rate_limits;
 mod refunds;
 mod refusals;
 mod retention;

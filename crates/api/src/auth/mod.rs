@@ -102,14 +102,21 @@ impl<R> Auth<R> {
 
     /// The organization that the caller named, if the key may know of it. Whether it exists is for the store to say.
     pub fn organization(&self, tenant: Tenant) -> Result<OrganizationId, Problem> {
-        if self.sees(tenant.0) { Ok(tenant.0) } else { Err(Refusal::UnknownOrganization.into()) }
+        if self.sees(tenant.0) { self.counted(tenant.0) } else { Err(Refusal::UnknownOrganization.into()) }
     }
 
     /// The organization that the customer's system calls so, if there is one that the key may know of.
     pub async fn organization_of_subject(&self, subject: &ExternalId) -> Result<OrganizationId, Problem> {
         let state = self.context.state();
         let found = state.directory.organization(&state.store, subject).await?;
-        found.filter(|id| self.sees(*id)).ok_or_else(|| Refusal::UnknownOrganization.into())
+        let found = found.filter(|id| self.sees(*id)).ok_or(Refusal::UnknownOrganization)?;
+        self.counted(found)
+    }
+
+    /// The organization, for which a request is counted.
+    fn counted(&self, id: OrganizationId) -> Result<OrganizationId, Problem> {
+        self.context.state().rates.take_of_organization(id, self.context.standing())?;
+        Ok(id)
     }
 
     fn sees(&self, id: OrganizationId) -> bool {
@@ -150,6 +157,7 @@ impl<'a, R: Requirement> ApiExtractor<'a> for Auth<R> {
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
         let context = Context::of(request)?;
         let principal = authenticate(&context, request).await?;
+        context.state().rates.take_of_key(principal.key.id, context.standing())?;
         let caller = Self::of(context, principal)?;
         Ok(Self { actor: actor(request)?, ..caller })
     }

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -15,6 +16,7 @@ use crate::app::{self, AppSettings, Readiness};
 use crate::background::Background;
 use crate::config::{Secret, ServeArgs};
 use crate::listener::PromptAcceptor;
+use crate::rate_limit::RateLimitSettings;
 use crate::report::schedule::ReportKeeper;
 use crate::shutdown::{self, StopSignals};
 
@@ -92,6 +94,10 @@ async fn serve(
         readiness: readiness.clone(),
         metrics: args.metrics,
         thresholds,
+        rate_limits: RateLimitSettings {
+            key: NonZeroU32::new(args.key_rate_limit),
+            organization: NonZeroU32::new(args.organization_rate_limit),
+        },
         traced: args.log.otlp_endpoint.is_some(),
         ..AppSettings::default()
     };

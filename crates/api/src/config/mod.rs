@@ -199,6 +199,20 @@ pub struct ServeArgs {
     /// Who may see /metrics
     #[arg(long, env = "MULTICREDIT_METRICS", value_enum, default_value_t = MetricsAccess::Open, value_name = "WHO")]
     pub metrics: MetricsAccess,
+    /// How many requests a second an API key may send to this process; 0 is as many as it likes
+    #[arg(long, env = "MULTICREDIT_KEY_RATE_LIMIT", default_value_t = 0, value_name = "REQUESTS")]
+    pub key_rate_limit: u32,
+    /// How many requests a second an organization may get in this process, of whatever keys; 0 is any number
+    ///
+    /// Items of batch calls count one by one.
+    #[arg(
+        long,
+        env = "MULTICREDIT_ORGANIZATION_RATE_LIMIT",
+        default_value_t = 0,
+        value_name = "REQUESTS",
+        verbatim_doc_comment
+    )]
+    pub organization_rate_limit: u32,
     /// How often to save a performance report, to compare later ones with it
     #[arg(long, env = "MULTICREDIT_REPORT_SCHEDULE", value_enum, default_value_t = ReportSchedule::Monthly, value_name = "WHEN")]
     pub report_schedule: ReportSchedule,

@@ -124,6 +124,9 @@ codes! {
     /// Too much of one organization waits.
     TooManyRequests = TOO_MANY_REQUESTS, "too_many_requests", "Too many requests",
         "Too many requests of this organization are waiting. Send it again after `Retry-After`.";
+    /// More requests than the key may send, or than the organization may get.
+    RateLimited = TOO_MANY_REQUESTS, "rate_limited", "Rate limited",
+        "The rate limit of the API key or of the organization is used up. Send it again after `Retry-After`.";
     /// A bug.
     Internal = INTERNAL_SERVER_ERROR, "internal", "Internal error",
         "Something went wrong on our side; the log has it under the request id.";

@@ -20,8 +20,14 @@ pub trait Failures: 'static {
 }
 
 /// What every operation behind a key can answer.
-const COMMON: &[Code] =
-    &[Code::InvalidRequest, Code::Unauthorized, Code::ForbiddenScope, Code::Internal, Code::Unavailable];
+const COMMON: &[Code] = &[
+    Code::InvalidRequest,
+    Code::Unauthorized,
+    Code::ForbiddenScope,
+    Code::RateLimited,
+    Code::Internal,
+    Code::Unavailable,
+];
 
 /// The documentation of an error with that body.
 pub fn media_type() -> MetaMediaType {
@@ -141,7 +147,10 @@ fn response(status: u16) -> MetaResponse {
         415 => ("The body is of another media type.", None),
         422 => ("The idempotency key was used for a different request.", None),
         423 => ("The organization is frozen.", None),
-        429 => ("Too many requests of this organization are waiting.", Some(RETRY_AFTER)),
+        429 => (
+            "Too many requests of this organization are waiting, or a rate limit is used up, of it or of the key.",
+            Some(RETRY_AFTER),
+        ),
         503 => ("The service cannot answer at present, or does not know the outcome yet.", Some(RETRY_AFTER)),
         _ => ("Something went wrong on our side.", None),
     };
