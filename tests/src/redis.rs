@@ -7,9 +7,9 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 
-use multicredit::throwaway::Guardian;
+use multicredit::throwaway::{Guardian, redis_server};
 
 /// The variable in which `with-servers` hands its server to the test processes: `redis://host:port`.
 pub const URL_VARIABLE: &str = "MULTICREDIT_TEST_REDIS_URL";
@@ -24,18 +24,18 @@ pub struct Redis {
 impl Redis {
     /// Whether the program is installed, without which none can be started.
     pub fn is_installed() -> bool {
-        program().is_some()
+        redis_server().is_ok()
     }
 
     /// Starts one. It blocks until the server answers.
     pub fn start() -> anyhow::Result<Self> {
-        let program = program().context("redis-server is not installed")?;
+        let program = redis_server()?;
         Ok(Self { guardian: Guardian::server("redis", false, &program)? })
     }
 
     /// Starts one that speaks TLS alone, with a certificate of its own. It blocks until the server answers.
     pub fn start_with_tls() -> anyhow::Result<Self> {
-        let program = program().context("redis-server is not installed")?;
+        let program = redis_server()?;
         Ok(Self { guardian: Guardian::server("redis_tls", false, &program)? })
     }
 
@@ -63,7 +63,3 @@ pub fn shared_url() -> anyhow::Result<String> {
     OWN.as_ref().map(Redis::url).map_err(|error| anyhow!("{error}"))
 }
 
-fn program() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join("redis-server")).find(|program| program.is_file())
-}

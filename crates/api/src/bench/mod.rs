@@ -67,11 +67,11 @@ impl Settings {
         if self.history.is_some() {
             return vec![vec![Place::ShortHistory, Place::LongHistory]];
         }
-        let place = |engine: &Engine| match engine {
-            Engine::Postgres => Place::Postgres,
-            Engine::Sqlite => Place::Sqlite,
+        let places = |engine: &Engine| match engine {
+            Engine::Postgres => vec![Place::Postgres, Place::Cached],
+            Engine::Sqlite => vec![Place::Sqlite],
         };
-        self.engines.iter().map(|engine| vec![place(engine)]).collect()
+        self.engines.iter().flat_map(places).map(|place| vec![place]).collect()
     }
 
     fn rows(&self, group: &[Place]) -> Vec<&'static Row> {

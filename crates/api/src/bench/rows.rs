@@ -21,6 +21,8 @@ pub enum Place {
     Postgres,
     /// SQLite without history.
     Sqlite,
+    /// PostgreSQL with a Redis, over which balances are cached.
+    Cached,
     /// PostgreSQL with the short history.
     ShortHistory,
     /// PostgreSQL with the long history.
@@ -32,7 +34,7 @@ impl Place {
     pub const fn engine(self) -> Engine {
         match self {
             Self::Sqlite => Engine::Sqlite,
-            Self::Postgres | Self::ShortHistory | Self::LongHistory => Engine::Postgres,
+            Self::Postgres | Self::Cached | Self::ShortHistory | Self::LongHistory => Engine::Postgres,
         }
     }
 
@@ -41,6 +43,7 @@ impl Place {
         match self {
             Self::Postgres => "postgres",
             Self::Sqlite => "sqlite",
+            Self::Cached => "postgres and redis",
             Self::ShortHistory => "short history",
             Self::LongHistory => "long history",
         }
@@ -120,7 +123,7 @@ const ZIPF: Whom = Whom::All(Spread::Zipf);
 /// Every row, in the order in which a round measures them.
 pub const ROWS: &[Row] = {
     use Connections::{Clients, Exactly};
-    use Place::{LongHistory, Postgres, ShortHistory, Sqlite};
+    use Place::{Cached, LongHistory, Postgres, ShortHistory, Sqlite};
     use Work::{Http, RawInsert};
     &[
         row("nothing", "do-nothing endpoint", Postgres, Http(Call::Nothing, Whom::One), Clients),
@@ -140,7 +143,8 @@ pub const ROWS: &[Row] = {
         row("sqlite-consume-one", "consume, one organization", Sqlite, Http(Call::Consume, Whom::One), Clients),
         row("sqlite-consume-uniform", "consume, all, uniform", Sqlite, Http(Call::Consume, UNIFORM), Clients),
         row("sqlite-consume-1", "consume, one client", Sqlite, Http(Call::Consume, Whom::One), Exactly(1)),
-        row("sqlite-balance", "balance from the cache, all, uniform", Sqlite, Http(Call::Balance, UNIFORM), Clients),
+        row("cached-nothing", "do-nothing endpoint", Cached, Http(Call::Nothing, Whom::One), Clients),
+        row("cached-balance", "balance from the cache, all, uniform", Cached, Http(Call::Balance, UNIFORM), Clients),
         row("short-page", "newest page of history", ShortHistory, Http(Call::Page, UNIFORM), Exactly(1)),
         row("long-page", "newest page of history", LongHistory, Http(Call::Page, UNIFORM), Exactly(1)),
         row("short-usage", "usage of 30 days", ShortHistory, Http(Call::Usage, UNIFORM), Exactly(1)),
@@ -219,7 +223,7 @@ pub const RATIOS: &[Ratio] = &[
     rates("rpc-uniform-to-seed", "rpc-uniform", "seed-uniform", None),
     rates("sqlite-one-organization-to-nothing", "sqlite-consume-one", "sqlite-nothing", Some(0.35)),
     rates("sqlite-uniform-to-nothing", "sqlite-consume-uniform", "sqlite-nothing", Some(0.35)),
-    rates("cached-balance-to-nothing", "sqlite-balance", "sqlite-nothing", Some(0.85)),
+    rates("cached-balance-to-nothing", "cached-balance", "cached-nothing", Some(0.85)),
     rates("consume-long-to-short", "long-consume", "short-consume", Some(0.9)),
     latencies("page-long-to-short", "long-page", "short-page", Quantity::P99, 1.5),
     latencies("usage-long-to-short", "long-usage", "short-usage", Quantity::P99, 1.5),

@@ -36,7 +36,7 @@ pub struct Server {
 
 impl Server {
     /// Starts one on that database, with more settings of its environment, and waits until it listens. It blocks.
-    pub fn start(database_url: &str, more: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub fn start(database_url: &str, more: &[(&str, String)]) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("this program does not know where it is")?;
         let mut shell = Command::new("sh")
             .args(["-c", SCRIPT, "multicredit-bench"])
@@ -46,7 +46,7 @@ impl Server {
             .env("MULTICREDIT_LISTEN", "127.0.0.1:0")
             .env("MULTICREDIT_LOG", "warn")
             .env_remove("MULTICREDIT_DEMO")
-            .envs(more.iter().copied())
+            .envs(more.iter().map(|(name, value)| (name, value)))
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

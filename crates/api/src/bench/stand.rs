@@ -22,7 +22,7 @@ use super::request::{BATCH_ITEMS, Call, Requests, Targets};
 use super::rows::{Place, Procedure, Row, Whom, Work};
 use super::server::Server;
 use super::usage;
-use crate::throwaway::{Guardian, Postgres, bin_directory};
+use crate::throwaway::{Guardian, Postgres, bin_directory, redis_server};
 
 /// An open loop sends at this share of the closed loop's rate: near the limit, and below it.
 const OPEN_LOOP_SHARE: f64 = 0.7;
@@ -51,8 +51,23 @@ pub struct Stand {
     acknowledged: AtomicU64,
     postgres: Option<PostgresStand>,
     history: Option<History>,
+    /// Over which balances are cached.
+    _redis: Option<Guardian>,
     /// Where the database file is.
     _directory: Option<Guardian>,
+}
+
+/// What some places have beside their database.
+#[derive(Default)]
+struct Beside {
+    history: Option<History>,
+    redis: Option<Guardian>,
+    directory: Option<Guardian>,
+}
+
+/// A Redis of this run.
+async fn start_redis() -> anyhow::Result<Guardian> {
+    tokio::task::spawn_blocking(|| Guardian::server("redis", false, &redis_server()?)).await?
 }
 
 /// What only PostgreSQL has.
@@ -81,7 +96,7 @@ impl Stand {
                 let directory = Guardian::directory_only(true)?;
                 let url = format!("sqlite://{}?mode=rwc", directory.directory().join("multicredit.db").display());
                 let data = data::make(&url, count).await?;
-                Self::start(place, url, data, None, None, Some(directory)).await
+                Self::start(place, url, data, None, Beside { directory: Some(directory), ..Beside::default() }).await
             }
             Engine::Postgres => {
                 let (url, data, postgres) = PostgresStand::build(settings, count).await?;
@@ -92,7 +107,8 @@ impl Stand {
                     }
                     None => None,
                 };
-                Self::start(place, url, data, Some(postgres), history, None).await
+                let redis = if place == Place::Cached { Some(start_redis().await?) } else { None };
+                Self::start(place, url, data, Some(postgres), Beside { history, redis, directory: None }).await
             }
         }
     }
@@ -102,14 +118,20 @@ impl Stand {
         database_url: String,
         data: Data,
         postgres: Option<PostgresStand>,
-        history: Option<History>,
-        directory: Option<Guardian>,
+        beside: Beside,
     ) -> anyhow::Result<Self> {
+        let Beside { history, redis, directory } = beside;
         let (one, many) = data.organizations.split_at(1);
         let targets = |spread| Targets::new(many, draw::draws(spread, many.len()));
         let url = database_url.clone();
-        let settings: &[_] = if history.is_some() { &history::SERVER_SETTINGS } else { &[] };
-        let server = tokio::task::spawn_blocking(move || Server::start(&url, settings)).await??;
+        let mut settings = Vec::new();
+        if history.is_some() {
+            settings.extend(history::SERVER_SETTINGS.map(|(name, value)| (name, value.to_owned())));
+        }
+        if let Some(redis) = &redis {
+            settings.push(("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port())));
+        }
+        let server = tokio::task::spawn_blocking(move || Server::start(&url, &settings)).await??;
         Ok(Self {
             server,
             place,
@@ -121,6 +143,7 @@ impl Stand {
             acknowledged: AtomicU64::new(history.as_ref().map_or(0, |history| history.rows)),
             postgres,
             history,
+            _redis: redis,
             _directory: directory,
         })
     }
