@@ -41,6 +41,7 @@ mod m20261123_000041_express_keys;
 mod m20261123_000050_retention_checkpoints;
 mod m20261123_000060_dashboard_sessions;
 mod m20261123_000070_audit_log;
+mod m20261123_000085_fences_stay;
 
 #[cfg(test)]
 mod tests;
@@ -89,6 +90,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000050_retention_checkpoints::Migration),
             Box::new(m20261123_000060_dashboard_sessions::Migration),
             Box::new(m20261123_000070_audit_log::Migration),
+            Box::new(m20261123_000085_fences_stay::Migration),
         ]
     }
 }

@@ -10,7 +10,7 @@
 //! new id and the database's clock.
 
 mod calendar;
-mod settlement;
+pub mod settlement;
 
 use sea_orm_migration::{MigrationTrait, SchemaManager, prelude::DbErr, sea_orm::DeriveMigrationName};
 

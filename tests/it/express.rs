@@ -1,6 +1,7 @@
 //! The express path and the portable path are one: the same requests, the same verdicts, the same rows.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use multicredit_domain::consume::Outcome;
@@ -13,8 +14,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
 use sea_orm::{ConnectionTrait, Statement};
-use tests::fixtures::{credits, key, organization, purchase, request};
-use tests::{Engine, TestDb};
+use tests::fixtures::{ai, credits, key, organization, purchase, request, store};
+use tests::{Engine, TestDb, run};
 
 /// How many histories are compared.
 const CASES: u32 = 60;
@@ -152,7 +153,7 @@ async fn compare(steps: Vec<Step>, sides: &[Side; 2], clock: &Clock, now: &mut D
 
 #[test]
 fn both_paths_decide_and_write_the_same() {
-    tests::run(Engine::Postgres, async |db: TestDb| {
+    run(Engine::Postgres, async |db: TestDb| {
         let mut now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let clock = Clock::manual(now);
         let open = async |express| {
@@ -190,8 +191,8 @@ fn both_paths_decide_and_write_the_same() {
 
 #[test]
 fn two_writers_interleave_on_the_express_path_without_losing_anything() {
-    tests::run(Engine::Postgres, async |db: TestDb| {
-        let stores = [tests::fixtures::store(&db).await, tests::fixtures::store(&db).await];
+    run(Engine::Postgres, async |db: TestDb| {
+        let stores = [store(&db).await, store(&db).await];
         let mut organizations = Vec::new();
         for index in 0..8 {
             let funds = credits([(CreditType::Ai, 500)]);
@@ -218,5 +219,35 @@ fn two_writers_interleave_on_the_express_path_without_losing_anything() {
         let distinct: std::collections::HashSet<_> = sequences.collect();
         assert_eq!(distinct.len(), charged, "every charge has a number of its own");
         assert!(stores[1].verify().await.unwrap().passed());
+    });
+}
+
+/// An update that changes no indexed column and finds room on its page costs no index entry, and vacuum nothing.
+#[test]
+fn spending_updates_balances_in_place() {
+    run(Engine::Postgres, async |db| {
+        let store = store(&db).await;
+        let mut organizations = Vec::new();
+        for name in ["a", "b", "c"] {
+            organizations.push(organization(&store, name, ai(1_000)).await);
+        }
+        for nth in 0..300 {
+            store.consume(organizations[nth % organizations.len()], request("ai_chat", 1), None).await.unwrap();
+        }
+        // A session tells of what it did when it ends.
+        store.close().await;
+        let look = db.connect().await.unwrap();
+        let sql = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'organization_credits'";
+        for _ in 0..100 {
+            let row =
+                look.query_one_raw(Statement::from_string(look.get_database_backend(), sql)).await.unwrap().unwrap();
+            let (updates, hot): (i64, i64) = (row.try_get_by_index(0).unwrap(), row.try_get_by_index(1).unwrap());
+            if updates >= 300 {
+                assert!(hot * 100 >= updates * 95, "only {hot} of {updates} updates were HOT");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("PostgreSQL counts no updates");
     });
 }

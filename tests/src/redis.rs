@@ -62,4 +62,3 @@ pub fn shared_url() -> anyhow::Result<String> {
     }
     OWN.as_ref().map(Redis::url).map_err(|error| anyhow!("{error}"))
 }
-

@@ -91,9 +91,10 @@ impl Account {
         Ok(self.advance(at))
     }
 
+    /// Counts a movement of that instant. It may be a boundary of before the last one: a fence was raised since.
     pub(crate) fn advance(&mut self, at: Timestamp) -> i64 {
         self.sequence += 1;
-        self.last_movement_at = at;
+        self.last_movement_at = self.last_movement_at.max(at);
         self.sequence
     }
 }

@@ -12,7 +12,7 @@ use crate::helper::credits::{AMOUNT_MAX, credit_column, each};
 /// The functions, in the order in which they are made.
 pub fn functions() -> String {
     [
-        record_movement(),
+        record_movement("instant"),
         book_spending(),
         next_boundary(),
         expire_hold(),
@@ -43,8 +43,8 @@ $function$;
     )
 }
 
-/// A line of the ledger for what has changed since `before`.
-fn record_movement() -> String {
+/// A line of the ledger for what has changed since `before`; `last_movement_at` is what becomes of the account's.
+pub fn record_movement(last_movement_at: &str) -> String {
     let names = |suffix| each(", ", |t| credit_column(t, suffix));
     let change = |side| each(", ", |t| format!("account.{0} - before.{0}", credit_column(t, side)));
     let after = |side| each(", ", |t| format!("account.{}", credit_column(t, side)));
@@ -57,7 +57,7 @@ LANGUAGE plpgsql
 AS $function$
 BEGIN
     account.sequence := account.sequence + 1;
-    account.last_movement_at := instant;
+    account.last_movement_at := {last_movement_at};
     INSERT INTO credit_movements (organization_id, sequence, kind, reference, created_at,
         {}, {}, {}, {})
     VALUES (account.organization_id, account.sequence, movement_kind, about, instant,

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use super::process::{Ended, finish, program};
@@ -39,16 +40,21 @@ impl Drop for Folder {
     }
 }
 
-/// A run of `bench` as short as it can be.
-async fn bench(arguments: &[&str]) -> Ended {
-    let folder = Folder::new();
-    let tiny = ["bench", "--rounds", "1", "--seconds", "0.3", "--organizations", "100", "--clients", "8"];
-    let mut command = program("", &[&tiny, arguments].concat());
+/// `bench` with these arguments, whose throwaway things are in that folder.
+fn bench_in(folder: &Folder, arguments: &[&str]) -> Command {
+    let mut command = program("", &[&["bench"], arguments].concat());
     command.env_remove("DATABASE_URL").env("TMPDIR", &folder.0).env("PATH", std::env::var_os("PATH").unwrap());
     if let Some(bin) = std::env::var_os(tests::postgres::BIN_VARIABLE) {
         command.env("MULTICREDIT_POSTGRES_BIN", bin);
     }
-    let ended = finish(command).await;
+    command
+}
+
+/// A run of `bench` as short as it can be.
+async fn bench(arguments: &[&str]) -> Ended {
+    let folder = Folder::new();
+    let tiny = ["--rounds", "1", "--seconds", "0.3", "--organizations", "100", "--clients", "8"];
+    let ended = finish(bench_in(&folder, &[&tiny, arguments].concat())).await;
     folder.assert_nothing_stays().await;
     ended.succeeded()
 }
@@ -119,4 +125,26 @@ async fn a_history_is_loaded_twice_and_measured_side_by_side() {
         report["checks"].as_array().unwrap().iter().map(|it| it["charged"].as_u64().unwrap()).collect();
     // What was loaded, and a day's rows for the refresh in whole batch calls, beside what was consumed.
     assert!(charged.len() == 2 && charged[0] > 200 + 1_000 && charged[1] > 20_000 + 1_000, "{charged:?}");
+}
+
+#[tokio::test]
+async fn a_run_that_is_ended_by_a_signal_leaves_nothing_behind() {
+    for signal in ["-TERM", "-INT"] {
+        let folder = Folder::new();
+        let endless = ["--rounds", "100", "--seconds", "0.2", "--organizations", "10", "--only", "nothing,consume-1"];
+        let mut process = bench_in(&folder, &[&endless[..], &["--engine", "postgres"]].concat()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        while let line = lines.next_line().await.unwrap().expect("it measures")
+            && !line.starts_with("round 1: consume-1")
+        {}
+        let id = process.id().unwrap().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().await.unwrap().success());
+        let mut rest = String::new();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            rest.push_str(&line);
+        }
+        assert_eq!(process.wait().await.unwrap().code(), Some(1), "{rest}");
+        assert!(rest.contains("ended by SIG"), "{rest}");
+        folder.assert_nothing_stays().await;
+    }
 }

@@ -1,11 +1,14 @@
 //! What is rolled up is never overtaken: no transaction that is still open can add behind it.
 
 use chrono::TimeDelta;
-use multicredit_domain::{OrganizationId, TimeZone, UsageBucket};
-use multicredit_store::{Store, UsageQuery, UsageReport};
+use multicredit_domain::{NewGrant, OrganizationId, TimeZone, UsageBucket};
+use multicredit_store::clock::Clock;
+use multicredit_store::{Store, StoreConfig, UsageQuery, UsageReport};
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
-use tests::fixtures::{ai, organization, request, store};
-use tests::{Engine, run};
+use tests::app::instant;
+use tests::fixtures::{ai, organization, purchase, request, store};
+use tests::rpc::Rpc;
+use tests::{Engine, TestDb, both_engines, run};
 
 use super::naive;
 
@@ -87,12 +90,9 @@ fn an_organization_with_an_open_transaction_is_left_and_its_rows_are_counted_whe
 fn what_follows_a_rollup_has_a_later_instant_even_where_the_clock_was_set_back() {
     for engine in [Engine::Sqlite, Engine::Postgres] {
         run(engine, async |db| {
-            let start = tests::app::instant("2026-11-22T09:00:00Z");
-            let clock = multicredit_store::clock::Clock::manual(start);
-            let config = multicredit_store::StoreConfig {
-                clock: clock.clone(),
-                ..multicredit_store::StoreConfig::new(db.url())
-            };
+            let start = instant("2026-11-22T09:00:00Z");
+            let clock = Clock::manual(start);
+            let config = StoreConfig { clock: clock.clone(), ..StoreConfig::new(db.url()) };
             let store = Store::open(config).await.unwrap();
             let id = organization(&store, "acme", ai(2)).await;
             store.consume(id, request("ai_chat", 5), None).await.unwrap_err();
@@ -143,4 +143,47 @@ fn express(id: OrganizationId) -> String {
          ARRAY[1::bigint], ARRAY[1::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY[0::bigint], \
          ARRAY[0::bigint], ARRAY[0::bigint])"
     )
+}
+
+/// A boundary of before the fence is settled after it, and then the clock goes back.
+async fn settle_behind_the_fence(db: TestDb, settle: impl AsyncFnOnce(&TestDb, &Store, OrganizationId)) {
+    let start = instant("2026-11-22T09:00:00Z");
+    let clock = Clock::manual(start);
+    let config = StoreConfig { clock: clock.clone(), ..StoreConfig::new(db.url()) };
+    let store = Store::open(config).await.unwrap();
+    let id = organization(&store, "acme", ai(10)).await;
+    let ends = NewGrant { expires_at: Some(start + TimeDelta::seconds(60)), ..purchase(ai(5)) };
+    store.grant(id, ends, None).await.unwrap();
+    clock.set(start + TimeDelta::seconds(70));
+    store.roll_up_usage(None).await.unwrap();
+    settle(&db, &store, id).await;
+
+    clock.set(start + TimeDelta::seconds(65));
+    store.consume(id, request("ai_chat", 1), None).await.unwrap();
+    clock.set(start + TimeDelta::seconds(80));
+    assert_eq!(counted(&report(&store, id).await).0, 1, "what was spent is counted, whatever the clock said");
+    store.roll_up_usage(None).await.unwrap();
+    assert_eq!(counted(&report(&store, id).await).0, 1);
+    assert!(store.verify().await.unwrap().passed());
+}
+
+both_engines!(a_boundary_that_is_settled_late_does_not_take_the_fence_back, async |db| settle_behind_the_fence(
+    db,
+    async |_, store, _| {
+        store.sweep().await.unwrap();
+    }
+)
+.await);
+
+#[test]
+fn a_boundary_that_is_settled_late_in_sql_does_not_take_the_fence_back_either() {
+    run(Engine::Postgres, async |db| {
+        settle_behind_the_fence(db, async |db, _, id| {
+            let rpc = Rpc::connect(db).await.unwrap();
+            let at = instant("2026-11-22T09:01:10Z");
+            let refused = rpc.consume_at(id, "ai_chat", 1_000, at).await.unwrap();
+            assert_eq!(refused["success"], false, "settled, and nothing spent: {refused}");
+        })
+        .await;
+    });
 }
