@@ -1,9 +1,12 @@
 //! A place set up for measuring: its database, a server on it, and what it is compared with.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use futures_util::future::try_join_all;
 use multicredit_store::Engine;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
@@ -26,6 +29,9 @@ use crate::throwaway::{Guardian, Postgres, bin_directory, redis_server};
 
 /// An open loop sends at this share of the closed loop's rate: near the limit, and below it.
 const OPEN_LOOP_SHARE: f64 = 0.7;
+
+/// How many clients fill the cache before it is measured.
+const WARMING_CLIENTS: usize = 16;
 
 /// The seed-style procedure and its tables.
 const SEED: &str = include_str!("seed.sql");
@@ -68,6 +74,20 @@ struct Beside {
 /// A Redis of this run.
 async fn start_redis() -> anyhow::Result<Guardian> {
     tokio::task::spawn_blocking(|| Guardian::server("redis", false, &redis_server()?)).await?
+}
+
+/// Reads every balance once, so that the cache has it: drawn by chance, the last of them would be read after minutes.
+async fn read_balances(address: SocketAddr, api_key: &str, everybody: &Targets, count: usize) -> anyhow::Result<()> {
+    let read = async |nth| {
+        let mut client = Client::connect(address).await?;
+        let mut requests = Requests::new(Call::Balance, api_key, everybody.clone(), nth, WARMING_CLIENTS);
+        for _ in 0..count.div_ceil(WARMING_CLIENTS) {
+            client.exchange(requests.next()).await?;
+        }
+        io::Result::Ok(())
+    };
+    try_join_all((0..WARMING_CLIENTS).map(read)).await.context("cannot read the balances into the cache")?;
+    Ok(())
 }
 
 /// What only PostgreSQL has.
@@ -132,6 +152,10 @@ impl Stand {
             settings.push(("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port())));
         }
         let server = tokio::task::spawn_blocking(move || Server::start(&url, &settings)).await??;
+        if redis.is_some() {
+            let everybody = Targets::new(many, (0..u32::try_from(many.len())?).collect());
+            read_balances(server.address, &data.api_key, &everybody, many.len()).await?;
+        }
         Ok(Self {
             server,
             place,
