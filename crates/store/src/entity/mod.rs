@@ -8,6 +8,7 @@ use multicredit_domain::{Amount, Credits, Delta};
 
 use crate::error::BadRow;
 
+pub mod alert_cursors;
 pub mod api_keys;
 pub mod audit_chains;
 pub mod audit_log;
@@ -26,6 +27,7 @@ pub mod organizations;
 pub mod performance_reports;
 pub mod plan_versions;
 pub mod plans;
+pub mod raised_events;
 pub mod retention_checkpoints;
 pub mod subscriptions;
 
