@@ -5,8 +5,8 @@
 //! that whoever sees a number sees all smaller ones, and a reader with a cursor over `number` passes nothing over.
 //! `last_number` says how far they go.
 //!
-//! A cursor says up to which movement an organization was looked at, what could be spent after it, and how large the last
-//! grant of each type was. Rows of organizations that no rule is about are not there, or stand still.
+//! A cursor says up to which movement an organization was looked at, when that was made, what could be spent after it, and
+//! how large the last grant of each type was. Rows of organizations that no rule is about are not there, or stand still.
 
 use sea_orm_migration::{
     MigrationTrait, SchemaManager,
@@ -37,6 +37,7 @@ impl MigrationTrait for Migration {
         TableDraft::new(CURSORS)
             .column(uuid("organization_id"))
             .checked_column(big_integer("sequence"), Expr::cust("sequence >= 0"))
+            .column(timestamp_with_time_zone("moved_at"))
             .credits("available", Amounts::NonNegative)
             .credits("base", Amounts::NonNegative)
             .checked_column(big_integer("last_number").default(0).take(), Expr::cust("last_number >= 0"))

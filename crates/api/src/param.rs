@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use multicredit_domain::{ActionType, ApiKeyId, ConsumptionId, GrantId, HoldId, IdempotencyKey, PlanCode};
+use multicredit_domain::{
+    ActionType, AlertRuleId, ApiKeyId, ConsumptionId, CreditType, GrantId, HoldId, IdempotencyKey, PlanCode, TopUpId,
+};
 use poem::{FromRequest, Request, RequestBody};
 use poem_openapi::registry::{MetaParamIn, MetaSchemaRef};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
@@ -25,6 +27,18 @@ pub trait Segment: Text {
 
 impl Segment for ActionType {
     const PARAMETER: &'static str = "action_type";
+}
+
+impl Segment for AlertRuleId {
+    const PARAMETER: &'static str = "alert_rule_id";
+}
+
+impl Segment for CreditType {
+    const PARAMETER: &'static str = "credit_type";
+}
+
+impl Segment for TopUpId {
+    const PARAMETER: &'static str = "top_up_id";
 }
 
 impl Segment for ApiKeyId {

@@ -11,6 +11,8 @@ pub struct Model {
     pub organization_id: Uuid,
     /// The last movement that was looked at.
     pub sequence: i64,
+    /// When it was made, or later, but not after the next one.
+    pub moved_at: DateTimeUtc,
     /// What could be spent after it.
     pub ai_credits_available: i64,
     /// What could be spent after it.

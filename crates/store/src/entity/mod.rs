@@ -9,6 +9,8 @@ use multicredit_domain::{Amount, Credits, Delta};
 use crate::error::BadRow;
 
 pub mod alert_cursors;
+pub mod alert_rules;
+pub mod alert_states;
 pub mod api_keys;
 pub mod audit_chains;
 pub mod audit_log;
@@ -30,6 +32,8 @@ pub mod plans;
 pub mod raised_events;
 pub mod retention_checkpoints;
 pub mod subscriptions;
+pub mod top_up_rules;
+pub mod top_ups;
 
 /// The vector that stands in a row's columns, in the order of the credit types.
 pub(crate) fn credits(columns: [i64; COUNT], table: &'static str, column: &'static str) -> Result<Credits, BadRow> {
