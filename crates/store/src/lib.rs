@@ -42,6 +42,7 @@ pub use repo::audit_log::{AuditFilter, AuditLine, AuditPosition};
 pub use repo::balance::BalanceView;
 pub use repo::consumption::{ConsumptionFilter, LogPosition};
 pub use repo::fleet::{Attempts, Combination, FleetTotals, TopOrder};
+pub use repo::live::{LiveBalance, LivePlace};
 pub use repo::member::{Member, MemberRole, Membership};
 pub use repo::movement::LedgerPosition;
 pub use repo::organization::{NewOrganization, OrganizationUpdate, Search};

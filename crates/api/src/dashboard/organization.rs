@@ -9,6 +9,7 @@ use multicredit_store::{BalanceView, ForecastView, PageRequest};
 use poem::Response;
 
 use super::answer::{self, Shell};
+use super::assets;
 use super::charts::{self, Burn, BurnDown};
 use super::lists::{HoldRow, LotRow};
 use super::show::{self, Chips, Kind, Moment};
@@ -86,6 +87,7 @@ enum Outlook {
 #[derive(Template)]
 #[template(path = "dashboard/organization.html")]
 struct OrganizationPage {
+    script: String,
     shell: Shell,
     heading: Heading,
     as_of: Moment,
@@ -119,7 +121,8 @@ pub async fn page(subject: &Subject<'_>) -> Result<Response, Problem> {
     let (charts, without_chart) = burn_downs(&past, &forecast, now);
     let expiring = |credits, at| (show::chips(credits), show::moment(at), show::distance(at, now));
     let outlook = forecast.forecasts.first();
-    answer::html(&OrganizationPage {
+    answer::live_html(&OrganizationPage {
+        script: assets::LIVE.url(),
         shell: subject.visit.shell("organizations"),
         heading: Heading::new(&organization, "overview"),
         as_of: show::moment_to_the_second(now),

@@ -54,6 +54,8 @@ sets! {
     Reading = [NotFound];
     /// A read of history, which may have been dropped.
     ReadingHistory = [NotFound, BeyondRetention];
+    /// A stream of what happens.
+    Streaming = [NotFound, TooManyRequests];
     /// A quote: a body in, nothing changed.
     Quoting = [NotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType];
     /// A write to a catalogue.

@@ -21,6 +21,7 @@ mod grants;
 mod health;
 mod holds;
 mod ledger;
+mod live_events;
 mod members;
 mod no_fields;
 mod organizations;
@@ -37,6 +38,7 @@ mod usage;
 mod usage_summary;
 mod users;
 
+pub use self::live_events::{balance_event, movement_event};
 pub use self::performance::LastReport;
 
 use multicredit_domain::{OrganizationId, Refusal};
@@ -56,7 +58,7 @@ fn operations() -> impl OpenApi {
         (organizations::Api, actions::Api, balance::Api, ledger::Api, usage::Api, usage_summary::Api, forecast::Api),
         (grants::Api, adjustments::Api, plans::Api, subscription::Api),
         (consume::Api, quote::Api, batch::Api, events::Api, consumptions::Api, refunds::Api, holds::Api),
-        (alert_rules::Api, top_up_rules::Api, top_ups::Api, raised_events::Api),
+        (alert_rules::Api, top_up_rules::Api, top_ups::Api, raised_events::Api, live_events::Api),
         (members::Api, users::Api, api_keys::Api, audit_log::Api, performance::Api, health::Api),
     )
 }

@@ -13,6 +13,7 @@ pub mod consumption;
 pub mod fleet;
 pub mod grant;
 pub mod hold;
+pub mod live;
 pub mod member;
 pub mod movement;
 pub mod organization;
