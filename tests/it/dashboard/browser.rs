@@ -57,6 +57,8 @@ both_engines!(
         log_in(app, &browser, app.admin.key().unwrap()).await;
         browser.find("#q").await.write("acme").await;
         browser.find(".search button").await.click().await;
+        // The page before has the same organization in its first line.
+        browser.find("input[value=acme]").await;
         browser.expect_text("table.cards a.strong", "Acme Europe").await;
         assert_eq!(browser.count("table.cards tbody tr").await, 1);
         browser.find("table.cards a.strong").await.click().await;
