@@ -42,6 +42,9 @@ BEGIN
     FOR relation IN
         SELECT c.oid, c.oid::regclass AS name, c.relkind, known.rights
         FROM (VALUES
+            ('alert_cursors', 'SELECT, INSERT, UPDATE'),
+            ('alert_rules', 'SELECT, INSERT, UPDATE, DELETE'),
+            ('alert_states', 'SELECT, INSERT, UPDATE, DELETE'),
             ('api_keys', 'SELECT, INSERT, UPDATE'),
             ('audit_chains', 'SELECT, INSERT, UPDATE'),
             ('audit_log', 'SELECT, INSERT'),
@@ -63,9 +66,12 @@ BEGIN
             ('performance_reports', 'SELECT, INSERT'),
             ('plan_versions', 'SELECT, INSERT'),
             ('plans', 'SELECT, INSERT, UPDATE'),
+            ('raised_events', 'SELECT, INSERT'),
             ('retention_checkpoints', 'SELECT, INSERT, UPDATE'),
             ('seaql_migrations', 'SELECT'),
             ('subscriptions', 'SELECT, INSERT, UPDATE, DELETE'),
+            ('top_up_rules', 'SELECT, INSERT, UPDATE, DELETE'),
+            ('top_ups', 'SELECT, INSERT, UPDATE'),
             ('usage_rollups', 'SELECT, INSERT, UPDATE'),
             ('usage_totals', 'SELECT, INSERT, UPDATE')
         ) AS known (name, rights)

@@ -41,6 +41,9 @@ mod m20261123_000041_express_keys;
 mod m20261123_000050_retention_checkpoints;
 mod m20261123_000060_dashboard_sessions;
 mod m20261123_000070_audit_log;
+mod m20261123_000078_raised_events;
+mod m20261123_000079_alert_rules;
+mod m20261123_000080_top_ups;
 mod m20261123_000085_fences_stay;
 
 #[cfg(test)]
@@ -90,6 +93,9 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000050_retention_checkpoints::Migration),
             Box::new(m20261123_000060_dashboard_sessions::Migration),
             Box::new(m20261123_000070_audit_log::Migration),
+            Box::new(m20261123_000078_raised_events::Migration),
+            Box::new(m20261123_000079_alert_rules::Migration),
+            Box::new(m20261123_000080_top_ups::Migration),
             Box::new(m20261123_000085_fences_stay::Migration),
         ]
     }

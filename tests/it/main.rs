@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test what fails to unwrap is the finding")]
 
+mod alerts;
 mod audit;
 mod caches;
 mod cli;

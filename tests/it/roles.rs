@@ -1,13 +1,13 @@
 //! `docs/ops/roles.sql`: what each role may do is enough for its work, and no more.
 
-use multicredit_domain::{NewHold, NewRefund, OnExpired};
+use multicredit_domain::{AlertMeasure, AlertTerms, CreditType, NewGrant, NewHold, NewRefund, OnExpired, TopUpTerms};
 use multicredit_store::performance::Thresholds;
 use multicredit_store::{
-    AuditFilter, Author, Job, MemberRole, NewApiKey, NewPlan, OrganizationUpdate, PageRequest, Scope, Store,
-    StoreConfig,
+    AlertRuleUpdate, AuditFilter, Author, Job, MemberRole, NewAlertRule, NewApiKey, NewPlan, OrganizationUpdate,
+    PageRequest, Scope, Store, StoreConfig,
 };
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
-use tests::fixtures::{ai, key, organization, purchase, request};
+use tests::fixtures::{ai, amount, key, organization, purchase, request};
 use tests::{Engine, TestDb, run};
 
 const SCRIPT: &str = include_str!("../../docs/ops/roles.sql");
@@ -129,12 +129,42 @@ async fn a_day_at_work(store: &Store) {
     for job in Job::ALL {
         store.do_job(job, None).await.unwrap_or_else(|error| panic!("{}: {error}", job.as_str()));
     }
+    alerts_and_a_top_up(&store).await;
     store.drop_history_before(acme, store.now().await.unwrap()).await.unwrap();
     store.performance(None, &Thresholds::default()).await.unwrap();
     store.sweep().await.unwrap();
     assert!(store.verify().await.unwrap().passed());
     let lines = store.audit_log(AuditFilter::default(), PageRequest::first(100)).await.unwrap();
-    assert_eq!(lines.items.len(), 19);
+    assert_eq!(lines.items.len(), 27);
+}
+
+/// Everything that evaluating alerts and asking for credits takes: eight lines of the audit log.
+async fn alerts_and_a_top_up(store: &Store) {
+    let id = organization(store, "alerted", ai(10)).await;
+    let terms = AlertTerms { measure: AlertMeasure::Amount, threshold: 5, recover_at: None };
+    let new = NewAlertRule { organization_id: None, name: "low".to_owned(), credit_type: None, terms, active: true };
+    let rule = store.create_alert_rule(new).await.unwrap();
+    let terms = TopUpTerms {
+        threshold: amount(5),
+        amount: amount(50),
+        timeout_seconds: 60,
+        cooldown_seconds: 0,
+        window_seconds: 60,
+        window_max: 1,
+        active: true,
+    };
+    store.put_top_up_rule(id, CreditType::Ai, terms).await.unwrap();
+    store.consume(id, request("ai_chat", 6), None).await.unwrap();
+    assert_eq!(store.evaluate_alerts().await.unwrap().events, 2);
+    store.evaluate_forecasts(std::time::Duration::ZERO).await.unwrap();
+    let asked = store.top_ups(id, PageRequest::first(1)).await.unwrap().items.remove(0);
+    store.grant(id, NewGrant { top_up_id: Some(asked.id), ..purchase(ai(1)) }, None).await.unwrap();
+    // There is no room in the window, which is written down.
+    assert_eq!(store.evaluate_alerts().await.unwrap().events, 0);
+    let update = AlertRuleUpdate { threshold: Some(4), ..Default::default() };
+    store.update_alert_rule(None, rule.id, update).await.unwrap();
+    store.delete_alert_rule(None, rule.id).await.unwrap();
+    store.delete_top_up_rule(id, CreditType::Ai).await.unwrap();
 }
 
 #[test]

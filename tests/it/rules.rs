@@ -71,6 +71,7 @@ proptest! {
                         effective_at: Some(from),
                         expires_at: until,
                         reference: None,
+                        top_up_id: None,
                     };
                     book.settle(now).unwrap();
                     let id = Uuid::from_u128(index as u128);

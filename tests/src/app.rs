@@ -13,7 +13,7 @@ pub use call::{Call, Client};
 use std::io;
 use std::time::{Duration, Instant};
 
-use multicredit::app::{AppSettings, endpoint};
+use multicredit::app::{AppSettings, Readiness, endpoint};
 use multicredit::auth;
 use multicredit::listener::PromptAcceptor;
 use multicredit_domain::Timestamp;
@@ -235,6 +235,7 @@ impl Replica {
 /// What listens.
 struct Server {
     stop: oneshot::Sender<()>,
+    readiness: Readiness,
     task: JoinHandle<io::Result<()>>,
 }
 
@@ -244,6 +245,7 @@ impl Server {
         let acceptor = PromptAcceptor::bind(ANY_PORT).await.expect("there is a free port");
         let admin = Client::new(acceptor.address()).with_key(ADMIN_KEY);
         let (stop, stopped) = oneshot::channel();
+        let readiness = settings.readiness.clone();
         let task = poem::Server::new_with_acceptor(acceptor).run_with_graceful_shutdown(
             endpoint(store.clone(), settings),
             async {
@@ -252,11 +254,12 @@ impl Server {
             },
             Some(DRAIN),
         );
-        (Self { stop, task: tokio::spawn(task) }, admin)
+        (Self { stop, readiness, task: tokio::spawn(task) }, admin)
     }
 
     async fn stop(self) {
         let asked_at = Instant::now();
+        self.readiness.end();
         drop(self.stop);
         self.task.await.expect("the server did not panic").expect("the server ended without an error");
         assert!(asked_at.elapsed() < DRAIN, "the server had to cut off a connection that had nothing to do");

@@ -60,6 +60,7 @@ pub fn purchase(credits: Credits) -> NewGrant {
         effective_at: None,
         expires_at: None,
         reference: None,
+        top_up_id: None,
     }
 }
 

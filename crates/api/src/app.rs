@@ -1,18 +1,19 @@
 //! The application: everything that answers HTTP, put together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use multicredit_store::Store;
 use multicredit_store::performance::Thresholds;
 use poem::{Endpoint, EndpointExt as _, IntoEndpoint as _, Request, Response};
+use tokio::sync::watch;
 
 use crate::auth::cache::KeyCache;
 use crate::config::MetricsAccess;
 use crate::dashboard::{self, LastFleet};
 use crate::directory::Directory;
 use crate::limits;
+use crate::live::Streams;
 use crate::metrics::http::HttpStats;
 use crate::middleware::{Envelope, RequestId};
 use crate::problem::Problem;
@@ -59,23 +60,28 @@ impl Default for AppSettings {
 
 /// Whether this process wants new requests. Its clones are one switch.
 #[derive(Debug, Clone)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(watch::Sender<bool>);
 
 impl Default for Readiness {
     fn default() -> Self {
-        Self(Arc::new(AtomicBool::new(true)))
+        Self(watch::Sender::new(true))
     }
 }
 
 impl Readiness {
     /// Wants no more requests, for good: load balancers see it at their next look.
     pub fn end(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.send_replace(false);
     }
 
     /// Whether it wants requests.
     pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        *self.0.borrow()
+    }
+
+    /// The same, to be told when it ends.
+    pub fn watch(&self) -> watch::Receiver<bool> {
+        self.0.subscribe()
     }
 }
 
@@ -97,6 +103,8 @@ pub struct State {
     pub report: LastReport,
     /// What the dashboard last said of all organizations.
     pub fleet: LastFleet,
+    /// The streams that are open.
+    pub streams: Streams,
 }
 
 impl State {
@@ -113,16 +121,8 @@ impl State {
         ];
         let http = HttpStats::new(resource::stated(), &pages);
         let rates = RateLimits::new(settings.rate_limits);
-        Self {
-            store,
-            keys,
-            directory,
-            settings,
-            http,
-            rates,
-            report: LastReport::default(),
-            fleet: LastFleet::default(),
-        }
+        let (report, fleet, streams) = (LastReport::default(), LastFleet::default(), Streams::default());
+        Self { store, keys, directory, settings, http, rates, report, fleet, streams }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod dashboard;
 mod directory;
 pub mod limits;
 pub mod listener;
+mod live;
 pub mod metrics;
 mod middleware;
 pub mod occurrence;

@@ -15,6 +15,27 @@ pub const DRAIN_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// byte a minute keeps a connection and a buffer for nothing.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The most streams of live balances that a process has open: each asks the database at most four times a second.
+pub const STREAMS_MAX: usize = 256;
+
+/// The most of them that are of one organization.
+pub const STREAMS_OF_ORGANIZATION_MAX: usize = 32;
+
+/// How many movements a stream reads at once: what it holds of them for a reader that is slow.
+pub const STREAM_PAGE: u64 = 100;
+
+/// How long it is at least from one look of a stream to the next, so that a busy ledger is read in pages.
+pub const STREAM_PAUSE_MIN: Duration = Duration::from_millis(250);
+
+/// How long it is at most, for what other processes move.
+pub const STREAM_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// After how long without an event a stream says that it is alive: below the minute after which proxies close.
+pub const STREAM_HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How long a stream lasts: a key that was revoked sees no more than that.
+pub const STREAM_LIFETIME: Duration = Duration::from_mins(5);
+
 /// The most items of a batch of consumptions or events. The ledger commits 512 at once; more would only wait.
 pub const BATCH_ITEMS_MAX: usize = 1000;
 

@@ -51,6 +51,8 @@ pub enum Tag {
     Ledger,
     /// What was consumed when, and what that leads to.
     Usage,
+    /// What is told of balances, and asked for before they are gone.
+    Alerts,
     /// Which users belong to which organizations.
     Members,
     /// Who may call, and what they may do.

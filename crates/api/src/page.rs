@@ -8,7 +8,9 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use multicredit_domain::{ActionType, ApiKeyId, ConsumptionId, GrantId, HoldId, OrganizationId, Timestamp};
+use multicredit_domain::{
+    ActionType, AlertRuleId, ApiKeyId, ConsumptionId, CreditType, GrantId, HoldId, OrganizationId, Timestamp, TopUpId,
+};
 use multicredit_store::{AuditPosition, LedgerPosition, LogPosition, PageRequest};
 use poem_openapi::Object;
 use poem_openapi::registry::MetaSchema;
@@ -57,6 +59,8 @@ ids! {
     GrantId = 2;
     ApiKeyId = 3;
     HoldId = 7;
+    AlertRuleId = 20;
+    TopUpId = 21;
 }
 
 impl Position for ActionType {
@@ -162,6 +166,34 @@ impl Position for AuditPosition {
         let created_at = Timestamp::from_timestamp_micros(i64::from_be_bytes(*created_at))?;
         let sequence = i64::from_be_bytes(sequence.try_into().ok()?);
         Some(Self { created_at, chain: Uuid::from_bytes(*chain), sequence })
+    }
+}
+
+impl Position for CreditType {
+    const LIST: u8 = 22;
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.as_str().as_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::from_name(std::str::from_utf8(bytes).ok()?)
+    }
+}
+
+/// A place among the raised events of an organization: the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RaisedPosition(pub i64);
+
+impl Position for RaisedPosition {
+    const LIST: u8 = 23;
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.0.to_be_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Some(Self(i64::from_be_bytes(bytes.try_into().ok()?)))
     }
 }
 

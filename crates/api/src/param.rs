@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 
-use multicredit_domain::{ActionType, ApiKeyId, ConsumptionId, GrantId, HoldId, IdempotencyKey, PlanCode};
+use multicredit_domain::{
+    ActionType, AlertRuleId, ApiKeyId, ConsumptionId, CreditType, GrantId, HoldId, IdempotencyKey, PlanCode, TopUpId,
+};
 use poem::{FromRequest, Request, RequestBody};
-use poem_openapi::registry::{MetaParamIn, MetaSchemaRef};
+use poem_openapi::registry::{MetaParamIn, MetaSchema, MetaSchemaRef};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use crate::problem::Problem;
@@ -25,6 +27,18 @@ pub trait Segment: Text {
 
 impl Segment for ActionType {
     const PARAMETER: &'static str = "action_type";
+}
+
+impl Segment for AlertRuleId {
+    const PARAMETER: &'static str = "alert_rule_id";
+}
+
+impl Segment for CreditType {
+    const PARAMETER: &'static str = "credit_type";
+}
+
+impl Segment for TopUpId {
+    const PARAMETER: &'static str = "top_up_id";
 }
 
 impl Segment for ApiKeyId {
@@ -147,6 +161,42 @@ fn idempotency_key(request: &Request) -> Result<Option<IdempotencyKey>, Problem>
     // A header can hold what is no text; as a key it is as wrong as an empty one.
     let key = IdempotencyKey::of_request(value.to_str().unwrap_or_default());
     key.map(Some).map_err(|error| Problem::invalid(IDEMPOTENCY_KEY, error.to_string()))
+}
+
+/// The `Last-Event-ID` header, of streams: the number of the last movement that was seen.
+#[derive(Debug)]
+pub struct LastEventId(pub Option<i64>);
+
+/// The name of that header.
+pub const LAST_EVENT_ID: &str = "Last-Event-ID";
+
+impl<'a> ApiExtractor<'a> for LastEventId {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn param_in() -> Option<MetaParamIn> {
+        Some(MetaParamIn::Header)
+    }
+
+    fn param_schema_ref() -> Option<MetaSchemaRef> {
+        let schema = MetaSchema { minimum: Some(0.0), ..MetaSchema::new_with_format("integer", "int64") };
+        Some(MetaSchemaRef::Inline(Box::new(schema)))
+    }
+
+    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
+        Ok(last_event_id(request).map(Self)?)
+    }
+}
+
+/// The number of the last movement that whoever comes back has seen.
+pub fn last_event_id(request: &Request) -> Result<Option<i64>, Problem> {
+    let Some(value) = request.headers().get(LAST_EVENT_ID) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|_| is_number);
+    number.map(Some).ok_or_else(|| Problem::invalid(LAST_EVENT_ID, "must be the id of an event of this stream"))
 }
 
 /// Refuses an `Idempotency-Key` header where keys stand in the items instead: it would look as if it counted.

@@ -55,6 +55,12 @@ pub enum Refusal {
     /// The organization has no subscription.
     #[error("the organization has no subscription")]
     UnknownSubscription,
+    /// There is no such top-up.
+    #[error("no such top-up")]
+    UnknownTopUp,
+    /// The top-up was answered by another grant.
+    #[error("the top-up was answered by another grant")]
+    TopUpGranted,
     /// The hold was captured or released before.
     #[error("the hold was captured or released before")]
     HoldFinalized,
@@ -100,6 +106,8 @@ impl Refusal {
             Self::UnknownHold => "unknown_hold",
             Self::UnknownPlan => "unknown_plan",
             Self::UnknownSubscription => "unknown_subscription",
+            Self::UnknownTopUp => "unknown_top_up",
+            Self::TopUpGranted => "top_up_granted",
             Self::HoldFinalized => "hold_finalized",
             Self::HoldExpired => "hold_expired",
             Self::OverRefund => "over_refund",

@@ -3,6 +3,9 @@
 //! An event is a movement, or a refused attempt, as seen from outside. Nothing is stored for it: the ledger has it
 //! already, in the order in which it happened. So a movement's kind says which events it makes, and an event's id is made
 //! of its place in the ledger; whoever tells of it twice, tells of it by the same id. ADR 13 says why.
+//!
+//! What is no movement is *raised*: that a balance has become low, say. Raised events are stored, with a number of their
+//! own within the organization, of which their id is made. ADR 15 says why.
 
 use std::fmt;
 
@@ -47,11 +50,23 @@ pub enum EventType {
     /// A plan's period began.
     #[serde(rename = "subscription.renewed")]
     SubscriptionRenewed,
+    /// A balance fell to where a rule wants it told.
+    #[serde(rename = "balance.low")]
+    BalanceLow,
+    /// Nothing of a type of credits can be spent any more, and a rule wants it told.
+    #[serde(rename = "balance.depleted")]
+    BalanceDepleted,
+    /// A balance of which it was told that it is low or depleted rose again.
+    #[serde(rename = "balance.recovered")]
+    BalanceRecovered,
+    /// Credits are asked for, to be granted.
+    #[serde(rename = "topup.requested")]
+    TopUpRequested,
 }
 
 impl EventType {
     /// Every type.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::GrantCreated,
         Self::GrantExpired,
         Self::GrantVoided,
@@ -63,6 +78,10 @@ impl EventType {
         Self::HoldReleased,
         Self::HoldExpired,
         Self::SubscriptionRenewed,
+        Self::BalanceLow,
+        Self::BalanceDepleted,
+        Self::BalanceRecovered,
+        Self::TopUpRequested,
     ];
 
     /// The name in JSON and in the database.
@@ -79,6 +98,10 @@ impl EventType {
             Self::HoldReleased => "hold.released",
             Self::HoldExpired => "hold.expired",
             Self::SubscriptionRenewed => "subscription.renewed",
+            Self::BalanceLow => "balance.low",
+            Self::BalanceDepleted => "balance.depleted",
+            Self::BalanceRecovered => "balance.recovered",
+            Self::TopUpRequested => "topup.requested",
         }
     }
 
@@ -90,6 +113,11 @@ impl EventType {
     /// Whether only those who name it get it: there is one for every consumption.
     pub const fn is_opt_in(self) -> bool {
         matches!(self, Self::CreditsConsumed)
+    }
+
+    /// Whether it is raised, and stored, rather than seen in the ledger.
+    pub const fn is_raised(self) -> bool {
+        matches!(self, Self::BalanceLow | Self::BalanceDepleted | Self::BalanceRecovered | Self::TopUpRequested)
     }
 
     /// The events that a movement makes, in the order in which they are told.
@@ -136,6 +164,11 @@ impl EventId {
         Self(format!("evt_{}", id.uuid().simple()))
     }
 
+    /// The raised event of that number, which is dense within the organization.
+    pub fn of_raised(organization_id: OrganizationId, number: i64) -> Self {
+        Self(format!("evt_{}_r{number}", organization_id.uuid().simple()))
+    }
+
     /// The id as it is sent.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -162,15 +195,18 @@ mod tests {
             assert_eq!(EventType::from_name(event.as_str()), Some(event));
             assert_eq!(serde_json::to_value(event).unwrap(), event.as_str());
         }
-        assert_eq!(EventType::ALL.iter().map(|event| event.as_str()).collect::<BTreeSet<_>>().len(), 11);
+        assert_eq!(EventType::ALL.iter().map(|event| event.as_str()).collect::<BTreeSet<_>>().len(), 15);
         assert_eq!(EventType::from_name("grant.createD"), None);
     }
 
     #[test]
-    fn every_type_but_refusals_comes_from_a_movement() {
+    fn every_type_comes_from_a_movement_a_refusal_or_is_raised() {
         let made = MovementKind::ALL.into_iter().flat_map(EventType::of_movement).copied().collect::<BTreeSet<_>>();
         let missing = EventType::ALL.into_iter().filter(|event| !made.contains(event)).collect::<Vec<_>>();
-        assert_eq!(missing, [EventType::CreditsRefused]);
+        let (raised, refused): (Vec<_>, Vec<_>) = missing.into_iter().partition(|event| event.is_raised());
+        assert_eq!(refused, [EventType::CreditsRefused]);
+        assert_eq!(raised.len(), 4);
+        assert!(made.iter().all(|event| !event.is_raised()));
     }
 
     #[test]
@@ -204,6 +240,8 @@ mod tests {
         assert_ne!(of(1, MovementKind::Grant), of(11, MovementKind::Grant));
         let refusal = EventId::of_refusal(ConsumptionId::new(id.uuid()));
         assert_eq!(refusal.to_string(), "evt_0199a3d27c507b2e8a415f0c9d3e1b27");
-        assert!(captured.iter().all(|(id, _)| *id != refusal && !id.as_str().contains('.')));
+        let raised = EventId::of_raised(id, 12);
+        assert_eq!(raised.to_string(), "evt_0199a3d27c507b2e8a415f0c9d3e1b27_r12");
+        assert!(captured.iter().all(|(id, _)| *id != refusal && *id != raised && !id.as_str().contains('.')));
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::book::DEFAULT_PRIORITY;
 use crate::clock::Timestamp;
 use crate::credit::Credits;
-use crate::id::GrantId;
+use crate::id::{GrantId, TopUpId};
 use crate::window::Validity;
 
 /// Where a grant came from.
@@ -196,6 +196,11 @@ pub struct NewGrant {
     pub expires_at: Option<Timestamp>,
     /// The caller's own name for it: an invoice, an order.
     pub reference: Option<String>,
+    /// The request for credits that it answers.
+    ///
+    /// Left out where there is none, so that a key that was bound before there were such requests is bound to the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_up_id: Option<TopUpId>,
 }
 
 /// A grant as it is shown.

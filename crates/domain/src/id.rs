@@ -60,4 +60,8 @@ ids! {
     RefundId;
     /// An API key (not the secret).
     ApiKeyId;
+    /// An alert rule.
+    AlertRuleId;
+    /// A request for credits that a top-up rule made.
+    TopUpId;
 }

@@ -112,6 +112,7 @@ mod tests {
                 effective_at: None,
                 expires_at: ends.map(instant),
                 reference: None,
+                top_up_id: None,
             };
             book.grant(GrantId::new(Uuid::from_u128(id)), &new, instant(1)).unwrap();
         }

@@ -4,6 +4,7 @@
 //! and no third: reads and catalogue writes in [`repo`] through a pool, and movements of credits through the queue of
 //! the [`ledger`], whose writer alone changes balances. `docs/ARCHITECTURE.md` walks one consumption through it.
 
+mod alerts;
 mod audit;
 mod cache;
 pub mod clock;
@@ -26,6 +27,7 @@ mod sweep;
 mod usage;
 mod verify;
 
+pub use alerts::{Evaluated, FORECASTS_EVERY};
 pub use audit::{AuditKey, AuditOperation, Author};
 pub use config::{Engine, StoreConfig};
 pub use error::{Conflict, StoreError};
@@ -34,15 +36,18 @@ pub use ledger::{Adjustment, Answer, ConsumeItem, HoldAnswer};
 pub use page::{Page, PageRequest};
 pub use reader::RESERVED_CONNECTIONS;
 pub use repo::action::{NewPrice, StoredAction};
+pub use repo::alert_rule::{AlertRuleUpdate, NewAlertRule};
 pub use repo::api_key::{ApiKey, NewApiKey, Scope};
 pub use repo::audit_log::{AuditFilter, AuditLine, AuditPosition};
 pub use repo::balance::BalanceView;
 pub use repo::consumption::{ConsumptionFilter, LogPosition};
 pub use repo::fleet::{Attempts, Combination, FleetTotals, TopOrder};
+pub use repo::live::{LiveBalance, LivePlace};
 pub use repo::member::{Member, MemberRole, Membership};
 pub use repo::movement::LedgerPosition;
 pub use repo::organization::{NewOrganization, OrganizationUpdate, Search};
 pub use repo::plan::NewPlan;
+pub use repo::raised_event::RaisedEvent;
 pub use retention::{DroppedHistory, RETENTION_MONTHS_MIN};
 pub use store::Store;
 pub use sweep::{SWEEP_PAUSE, Swept};

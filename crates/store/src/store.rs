@@ -7,6 +7,7 @@ use multicredit_domain::{Consume, Consumption, IdempotencyKey, OrganizationId, T
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, Statement, TransactionOptions};
 use sqlx::pool::PoolOptions;
 use sqlx::{PgPool, SqlitePool};
+use tokio::sync::watch;
 
 use crate::audit::Author;
 use crate::cache::{Caches, Hearing};
@@ -129,6 +130,12 @@ impl Store {
     /// Whether whatever changes is told to the caches of this process. While it is not, they keep nothing.
     pub fn caches_are_informed(&self) -> bool {
         self.inner.caches.hears()
+    }
+
+    /// Changes when credits were moved by this process, or by one that it hears of. It is a hint to look, and may be missed
+    /// or come too often.
+    pub fn moves(&self) -> watch::Receiver<()> {
+        self.caches().moves()
     }
 
     /// How many requests wait for the ledger's writer.

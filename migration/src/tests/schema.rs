@@ -20,7 +20,10 @@ use crate::{
 /// The longest name PostgreSQL keeps; it cuts longer ones without failing.
 const POSTGRES_NAME_BYTES_MAX: usize = 63;
 
-const TABLES: [&str; 26] = [
+const TABLES: [&str; 32] = [
+    "alert_cursors",
+    "alert_rules",
+    "alert_states",
     "api_keys",
     "audit_chains",
     "audit_log",
@@ -42,14 +45,19 @@ const TABLES: [&str; 26] = [
     "performance_reports",
     "plan_versions",
     "plans",
+    "raised_events",
     "retention_checkpoints",
     "seaql_migrations",
     "subscriptions",
+    "top_up_rules",
+    "top_ups",
     "usage_rollups",
     "usage_totals",
 ];
 
-const INDEXES: [&str; 15] = [
+const INDEXES: [&str; 18] = [
+    "idx_alert_rules_organization",
+    "idx_alert_states_rule",
     "idx_audit_log_date",
     "idx_audit_log_org_date",
     "idx_credit_grants_unspent",
@@ -65,6 +73,7 @@ const INDEXES: [&str; 15] = [
     "idx_idempotency_keys_expires_on",
     "idx_organization_credits_due",
     "idx_organization_members_user",
+    "uq_top_ups_open",
 ];
 
 #[tokio::test]

@@ -51,4 +51,14 @@ INSERT INTO audit_chains SELECT id, 5, repeat('0', 64), now() FROM o;
 INSERT INTO audit_chains SELECT gen_random_uuid(), 0, repeat('0', 64), now() FROM generate_series(1, 20000);
 INSERT INTO audit_log (organization_id, sequence, created_at, operation, subject, hash)
     SELECT id, m, now() - m * interval '1 day', 'createGrant', 'a test', repeat('0', 64) FROM o, generate_series(1, 5) AS m;
+INSERT INTO alert_rules (id, organization_id, name, measure, threshold, active, since, created_at, updated_at)
+    SELECT gen_random_uuid(), id, 'a test', 'amount', 10, true, now(), now(), now() FROM o;
+INSERT INTO raised_events (organization_id, number, event_type, occurred_at, data)
+    SELECT id, m, 'balance.low', now() - m * interval '1 day', '{}' FROM o, generate_series(1, 5) AS m;
+INSERT INTO top_up_rules (organization_id, credit_type, threshold, amount, timeout_seconds, cooldown_seconds,
+    window_seconds, window_max, active, created_at, updated_at)
+    SELECT id, 'sms', 10, 10, 60, 60, 3600, 1, true, now(), now() FROM o;
+INSERT INTO top_ups (organization_id, id, credit_type, amount, state, requested_at, expires_at)
+    SELECT id, gen_random_uuid(), 'sms', 10, CASE m WHEN 1 THEN 'requested' ELSE 'timed_out' END, now(),
+        now() + interval '1 hour' FROM o, generate_series(1, 5) AS m;
 SELECT refresh_organization_usage_summary();

@@ -57,6 +57,8 @@ both_engines!(
         log_in(app, &browser, app.admin.key().unwrap()).await;
         browser.find("#q").await.write("acme").await;
         browser.find(".search button").await.click().await;
+        // The page before has the same organization in its first line.
+        browser.find("input[value=acme]").await;
         browser.expect_text("table.cards a.strong", "Acme Europe").await;
         assert_eq!(browser.count("table.cards tbody tr").await, 1);
         browser.find("table.cards a.strong").await.click().await;
@@ -64,6 +66,18 @@ both_engines!(
         assert_eq!(browser.url().await, address(app, &format!("/dashboard/organizations/{}", acme.id)));
         assert!(browser.title().await.starts_with("Acme Europe"));
         browser.expect_text("[data-available=whatsapp]", "800").await;
+        // What is spent meanwhile shows without anybody asking, by whatever process.
+        let replica = app.replica().await;
+        let spent = json!({ "action": "whatsapp_ai_reply", "quantity": 50 });
+        replica.admin.post(&acme.path("/consume")).json(spent).await.expect(201);
+        browser.expect_text("[data-available=ai]", "4,850").await;
+        browser.expect_text("[data-available=whatsapp]", "750").await;
+        browser.expect_text("[data-sequence]", "6").await;
+        browser.expect_text("[data-asof]", "now").await;
+        let adjustment = json!({ "change": { "ai": 50, "whatsapp": 50 }, "reason": "given back" });
+        replica.admin.post(&acme.path("/adjustments")).json(adjustment).await.expect(201);
+        browser.expect_text("[data-available=ai]", "4,900").await;
+        replica.stop().await;
         // The chart has its points, and the last of them is drawn where the balance is.
         assert_eq!(browser.count("[data-chart=ai] circle.dot").await, 25);
         assert_eq!(

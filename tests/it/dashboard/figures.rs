@@ -234,3 +234,23 @@ both_engines!(
         assert!(!sorts && !newest.contains("FOR ORDER BY"), "{newest}");
     })
 );
+
+both_engines!(
+    what_was_told_of_an_organization_stands_on_its_page_as_text,
+    served(async |app| {
+        let acme = app.organization("acme", json!({ "ai": 5_000 })).await;
+        let path = format!("/dashboard/organizations/{}", acme.id);
+        let visitor = Visitor::with_key_of(&app.admin).await;
+        assert!(!visitor.page(&path).await.contains("data-raised"));
+        let rule = json!({ "name": "<b>low</b>", "measure": "amount", "threshold": 4_000 });
+        app.admin.post("/v1/alert-rules").json(rule).await.expect(201);
+        spend(app, &format!("/organizations/{}", acme.id), "ai_chat", 1_500).await;
+        assert_eq!(app.store.evaluate_alerts().await.unwrap().events, 1);
+        let page = visitor.page(&path).await;
+        assert_eq!(page.matches("data-raised>balance.low<").count(), 1, "{page}");
+        assert!(
+            page.contains("&#60;b&#62;low&#60;/b&#62;") && page.contains("<span class=\"num\">3,500</span> left"),
+            "{page}"
+        );
+    })
+);

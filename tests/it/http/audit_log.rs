@@ -46,6 +46,10 @@ impl Scene<'_> {
         made["id"].as_str().unwrap().to_owned()
     }
 
+    fn rule(&self) -> Value {
+        json!({ "name": "low", "organization_id": self.organization.id, "measure": "amount", "threshold": 5 })
+    }
+
     async fn hold(&self) -> String {
         self.made("/holds", json!({ "action": "ai_chat" })).await
     }
@@ -108,6 +112,25 @@ impl Scene<'_> {
                 let new = json!({ "name": "old", "scopes": ["read"], "organization_id": self.organization.id });
                 let made = self.app.admin.post("/v1/api-keys").json(new).await.expect(201);
                 (self.by.delete(&format!("/v1/api-keys/{}", made["id"].as_str().unwrap())), CHANGED)
+            }
+            "createAlertRule" => (self.by.post("/v1/alert-rules").json(self.rule()), MADE),
+            "updateAlertRule" | "deleteAlertRule" => {
+                let made = self.app.admin.post("/v1/alert-rules").json(self.rule()).await.expect(201);
+                let path = format!("/v1/alert-rules/{}", made["id"].as_str().unwrap());
+                if operation == "updateAlertRule" {
+                    (self.by.patch(&path).json(json!({ "threshold": 7 })), CHANGED)
+                } else {
+                    (self.by.delete(&path), GONE)
+                }
+            }
+            "putTopUpRule" | "deleteTopUpRule" => {
+                let (path, rule) = (self.at("/top-up-rules/ai"), json!({ "threshold": 1, "amount": 5 }));
+                if operation == "putTopUpRule" {
+                    (self.by.put(&path).json(rule), MADE)
+                } else {
+                    self.app.admin.put(&path).json(rule).await.expect(200);
+                    (self.by.delete(&path), GONE)
+                }
             }
             other => panic!("what line does {other} leave? If none, say why above"),
         };

@@ -78,6 +78,9 @@ const MORE: &[(&str, &[&str])] = &[
     ("/v1/organizations/{organization_id}/members", &["?limit=1"]),
     ("/v1/users/{user_id}/organizations", &["?limit=1"]),
     ("/v1/actions", &["?limit=1"]),
+    ("/v1/alert-rules", &["?limit=1"]),
+    ("/v1/organizations/{organization_id}/events", &["?limit=1"]),
+    ("/v1/organizations/{organization_id}/top-ups", &["?limit=1"]),
     ("/v1/plans", &["?limit=1"]),
     ("/v1/api-keys", &["?limit=1"]),
 ];

@@ -5,6 +5,7 @@
 //! what is its own.
 
 mod actions;
+mod alerts;
 mod api_keys;
 mod audit_log;
 mod balance;
@@ -21,6 +22,7 @@ mod grants;
 mod holds;
 mod idempotency;
 mod ledger;
+mod live;
 mod members;
 pub(crate) mod metrics;
 mod operations;

@@ -191,8 +191,12 @@ both_engines!(
                 (&Method::POST, "/v1/events" | "/v1/consume/batch") => {
                     assert_every_result_is_unknown(&answer.expect(200));
                 }
-                (&Method::POST, "/v1/api-keys") => drop(answer.refused(404, "unknown_organization")),
-                (&Method::DELETE, _) => drop(answer.refused(404, "not_found")),
+                (&Method::POST, "/v1/api-keys" | "/v1/alert-rules") => {
+                    drop(answer.refused(404, "unknown_organization"));
+                }
+                (&Method::DELETE | &Method::PATCH, _) | (&Method::GET, "/v1/alert-rules/{alert_rule_id}") => {
+                    drop(answer.refused(404, "not_found"));
+                }
                 (&Method::GET, _) => drop(answer.expect(200)),
                 _ => panic!("what is a bound key to do with {}?", operation.name()),
             }

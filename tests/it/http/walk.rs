@@ -32,7 +32,7 @@ impl Document {
         Self(app.stranger().get("/openapi.json").await.expect(200))
     }
 
-    /// Its operations below `/v1`.
+    /// Its operations below `/v1` that come to an end: a stream has tests of its own.
     pub fn operations(&self) -> Vec<Operation> {
         let paths = self.0["paths"].as_object().unwrap().iter().filter(|(path, _)| path.starts_with("/v1/"));
         let operations = paths.flat_map(|(path, operations)| {
@@ -42,7 +42,9 @@ impl Document {
                 described: described.clone(),
             })
         });
-        let operations: Vec<Operation> = operations.collect();
+        let is_endless =
+            |it: &Operation| it.described["responses"]["200"]["content"].get("text/event-stream").is_some();
+        let operations: Vec<Operation> = operations.filter(|operation| !is_endless(operation)).collect();
         assert!(operations.len() >= 38, "only {} operations were found", operations.len());
         operations
     }
@@ -149,6 +151,15 @@ impl Operation {
     }
 }
 
+/// A request for credits of an organization, by a rule that asks for more than it has.
+async fn top_up_id(app: &TestApp, organization: &Organization) -> String {
+    let rule = json!({ "threshold": 1_000_000, "amount": 5 });
+    app.admin.put(&organization.path("/top-up-rules/ai")).json(rule).await.expect(200);
+    app.store.evaluate_alerts().await.unwrap();
+    let asked = app.admin.get(&organization.path("/top-ups")).await.expect(200);
+    asked["items"][0]["id"].as_str().unwrap().to_owned()
+}
+
 /// An organization with one of everything, so that every operation can be called and succeeds.
 pub struct World {
     /// The organization.
@@ -159,6 +170,8 @@ pub struct World {
     consumption_id: String,
     hold_id: String,
     api_key_id: String,
+    alert_rule_id: String,
+    top_up_id: String,
 }
 
 impl World {
@@ -172,6 +185,9 @@ impl World {
         let grant = json!({ "credits": { "ai": 50 }, "source": "purchase", "reference": external_id });
         let tokens = |quantity: i64| json!({ "action": "ai_tokens", "quantity": quantity, "actor": external_id });
         let key = json!({ "name": external_id, "scopes": ["read"], "organization_id": organization.id });
+        let rule = json!({
+            "name": external_id, "organization_id": organization.id, "measure": "amount", "threshold": 0
+        });
         let plan = json!({ "allowance": { "ai": 1 }, "interval": "month" });
         app.admin.put("/v1/plans/pro-monthly").json(plan).await.expect(200);
         // From where the document's example counts: it cannot be moved afterwards.
@@ -183,6 +199,8 @@ impl World {
             consumption_id: id(&organization.path("/consume"), tokens(4_818)).await,
             hold_id: id(&organization.path("/holds"), tokens(8_000)).await,
             api_key_id: id("/v1/api-keys", key).await,
+            alert_rule_id: id("/v1/alert-rules", rule).await,
+            top_up_id: top_up_id(app, &organization).await,
             external_id: external_id.to_owned(),
             organization,
         }
@@ -202,6 +220,9 @@ impl World {
             ("hold_id", &self.hold_id),
             ("api_key_id", &self.api_key_id),
             ("action_type", "ai_tokens"),
+            ("alert_rule_id", &self.alert_rule_id),
+            ("top_up_id", &self.top_up_id),
+            ("credit_type", "ai"),
             ("code", "pro-monthly"),
             ("user_id", "user-42"),
         ];

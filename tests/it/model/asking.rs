@@ -109,6 +109,7 @@ impl Sequence<'_> {
             effective_at: from,
             expires_at: until,
             reference: reference.clone(),
+            top_up_id: None,
         };
         let asked = OracleGrant { credits, source: name, priority, from, until };
         (Request::Grant(new), Asked::Grant(asked, reference))

@@ -248,6 +248,7 @@ impl World {
                     effective_at,
                     expires_at: lasts.map(|hours| on_the_hour(effective_at.unwrap_or(now), hours)),
                     reference: Some(format!("order {}", twin.grants.len())),
+                    top_up_id: None,
                 };
                 store.grant(id, new, None).await.map(|answer| twin.grants.push(answer.value.lot.id))
             }

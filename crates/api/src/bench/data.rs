@@ -53,6 +53,7 @@ async fn fill(store: &Store, count: usize) -> anyhow::Result<Data> {
         effective_at: None,
         expires_at: None,
         reference: None,
+        top_up_id: None,
     };
     let granted = stream::iter(&organizations)
         .map(|organization| store.grant(organization.id, grant(), None))

@@ -69,6 +69,7 @@ async fn grant(store: &Store, organization_id: OrganizationId, opening: &Opening
         effective_at: None,
         expires_at: None,
         reference: Some(opening.key.to_owned()),
+        top_up_id: None,
     };
     match store.grant(organization_id, new, Some(key)).await {
         // Another process opened it meanwhile with other credits, or somebody closed it: not ours to change.

@@ -19,6 +19,10 @@ pub const CONTENT_TYPE: &str = "text/html; charset=utf-8";
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; \
                       frame-ancestors 'none'";
 
+/// The same for a page that keeps itself as things are: our own script, which asks nobody but us.
+const LIVE_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; \
+                           form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
 /// What the frame around a page needs to know.
 pub struct Shell {
     /// Where the style sheet is.
@@ -75,6 +79,13 @@ struct ErrorPage<'a> {
 /// A page.
 pub fn html(page: &impl Template) -> Result<Response, Problem> {
     with_status(StatusCode::OK, page)
+}
+
+/// A page that has the script.
+pub fn live_html(page: &impl Template) -> Result<Response, Problem> {
+    let mut response = html(page)?;
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(LIVE_POLICY));
+    Ok(response)
 }
 
 /// A page that is answered with that status.

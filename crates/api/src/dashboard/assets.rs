@@ -1,4 +1,4 @@
-//! The style sheet and the icon, compiled in. Their names contain their digests, so that browsers keep them for good and
+//! The style sheet, the icon and the one script, compiled in. Their names contain their digests, so that browsers keep them for good and
 //! a new release is seen at once.
 
 use std::fmt::Write as _;
@@ -27,6 +27,10 @@ pub struct Asset {
 pub static STYLE: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("style", "css", "text/css; charset=utf-8", include_str!("../../assets/dashboard.css")));
 
+/// What keeps the balances of an organization's page as they are.
+pub static LIVE: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("live", "js", "text/javascript; charset=utf-8", include_str!("../../assets/live.js")));
+
 /// The icon in a browser's tab.
 pub static ICON: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("icon", "svg", "image/svg+xml", include_str!("../../assets/icon.svg")));
@@ -50,7 +54,7 @@ impl Asset {
 
 /// The answer to a request for the file of that name.
 pub fn answer(request: &Request, name: &str) -> Result<Response, Problem> {
-    let assets = [&*STYLE, &*ICON];
+    let assets = [&*STYLE, &*LIVE, &*ICON];
     let asset = assets.into_iter().find(|asset| asset.name == name).ok_or_else(|| Problem::new(Code::UnknownPath))?;
     let is_known = request.header(IF_NONE_MATCH).is_some_and(|known| known.split(',').any(|it| it.trim() == asset.tag));
     let mut response = if is_known {

@@ -1,8 +1,9 @@
 //! `/dashboard`: what the API tells, for people.
 //!
 //! Pages are made on the server, from the same readers of the store that the API has, behind the same
-//! [`Auth`]: a handler here can see nothing that a request with the key could not. There is no script at all;
-//! charts are SVG, style and icon come from the program itself, and the content policy of every page allows nothing else.
+//! [`Auth`]: a handler here can see nothing that a request with the key could not. Charts are SVG, style and icon come
+//! from the program itself, and the content policy of every page allows nothing else. There is one script, on one page,
+//! which works without it: it keeps the balances of an organization as they are.
 //! Errors are [`Problem`]s as everywhere, and the outermost middleware writes them as a page.
 
 mod answer;
@@ -23,6 +24,7 @@ pub use self::fleet::LastFleet;
 
 use multicredit_domain::OrganizationId;
 use poem::endpoint::BoxEndpoint;
+use poem::http::header::CACHE_CONTROL;
 use poem::http::{HeaderValue, Method};
 use poem::{Endpoint, EndpointExt as _, Request, Response};
 use poem_openapi::OperationId;
@@ -32,6 +34,8 @@ use self::query::Query;
 use self::session::Visit;
 use crate::app::Context;
 use crate::auth::{Auth, Tenant, scope};
+use crate::live;
+use crate::param::last_event_id;
 use crate::problem::{Code, Problem};
 use crate::wire::Text as _;
 
@@ -99,6 +103,13 @@ async fn answer(context: &Context, request: &mut Request) -> Result<Response, Pr
         Ok(visit) => visit,
         Err(redirect) => return Ok(redirect),
     };
+    if let ["organizations", id, "stream"] = parts[..] {
+        let subject = Subject::of(&visit, id)?;
+        let mut response = live::open(context, subject.id, last_event_id(request)?).await?;
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer::protect(response.headers_mut());
+        return Ok(response);
+    }
     page(&visit, &query, &parts).await
 }
 

@@ -3,12 +3,13 @@
 use askama::Template;
 use chrono::TimeDelta;
 use multicredit_domain::{
-    Amount, CreditType, Grant, GrantState, Hold, HoldState, Organization, OrganizationId, Timestamp,
+    Amount, CreditType, EventType, Grant, GrantState, Hold, HoldState, Organization, OrganizationId, Timestamp,
 };
-use multicredit_store::{BalanceView, ForecastView, PageRequest};
+use multicredit_store::{BalanceView, ForecastView, PageRequest, RaisedEvent};
 use poem::Response;
 
 use super::answer::{self, Shell};
+use super::assets;
 use super::charts::{self, Burn, BurnDown};
 use super::lists::{HoldRow, LotRow};
 use super::show::{self, Chips, Kind, Moment};
@@ -27,6 +28,9 @@ const PAST_MIN: TimeDelta = TimeDelta::hours(1);
 
 /// How far it looks ahead for the day on which something runs out.
 const AHEAD_MAX: TimeDelta = TimeDelta::days(60);
+
+/// How much of what was told of it is shown.
+const RAISED_MAX: u32 = 5;
 
 /// From when on running out is worth a warning.
 const SOON: TimeDelta = TimeDelta::days(7);
@@ -83,9 +87,37 @@ enum Outlook {
     RunsOut { at: Moment, away: Moment, is_soon: bool },
 }
 
+/// Something that was told of it.
+struct RaisedRow {
+    event: String,
+    is_good: bool,
+    /// What people call the rule that told it; none of a request for credits.
+    rule: Option<String>,
+    kind: Option<Kind>,
+    available: String,
+    at: Moment,
+    away: Moment,
+}
+
+impl RaisedRow {
+    fn new(event: RaisedEvent, now: Timestamp) -> Self {
+        let credit_type = event.data["credit_type"].as_str().and_then(CreditType::from_name);
+        Self {
+            is_good: event.event_type == EventType::BalanceRecovered.as_str(),
+            rule: event.data["rule_name"].as_str().map(str::to_owned),
+            kind: credit_type.map(Kind),
+            available: show::number(event.data["available"].as_i64().unwrap_or_default()),
+            at: show::moment(event.occurred_at),
+            away: show::distance(event.occurred_at, now),
+            event: event.event_type,
+        }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "dashboard/organization.html")]
 struct OrganizationPage {
+    script: String,
     shell: Shell,
     heading: Heading,
     as_of: Moment,
@@ -96,6 +128,7 @@ struct OrganizationPage {
     days: i64,
     charts: Vec<BurnDown>,
     without_chart: Vec<Kind>,
+    raised: Vec<RaisedRow>,
     lots: Vec<LotRow>,
     holds: Vec<HoldRow>,
     width: f64,
@@ -114,12 +147,14 @@ pub async fn page(subject: &Subject<'_>) -> Result<Response, Problem> {
     let is_alive = |grant: &Grant| matches!(grant.lot.state, GrantState::Pending | GrantState::Active);
     let mut lots: Vec<_> = lots.into_iter().filter(is_alive).collect();
     lots.sort_by(|one, other| one.lot.burn_order(&other.lot));
+    let raised = store.raised_events(id, PageRequest::first(RAISED_MAX)).await?.items;
     let holds = store.holds(id, PageRequest::first(PAGE_LIMIT_MAX)).await?.items;
     let is_open = |hold: &Hold| hold.state == HoldState::Open;
     let (charts, without_chart) = burn_downs(&past, &forecast, now);
     let expiring = |credits, at| (show::chips(credits), show::moment(at), show::distance(at, now));
     let outlook = forecast.forecasts.first();
-    answer::html(&OrganizationPage {
+    answer::live_html(&OrganizationPage {
+        script: assets::LIVE.url(),
         shell: subject.visit.shell("organizations"),
         heading: Heading::new(&organization, "overview"),
         as_of: show::moment_to_the_second(now),
@@ -132,6 +167,7 @@ pub async fn page(subject: &Subject<'_>) -> Result<Response, Problem> {
         days: outlook.map_or(0, |outlook| outlook.rate.days),
         charts,
         without_chart,
+        raised: raised.into_iter().map(|event| RaisedRow::new(event, now)).collect(),
         lots: lots.iter().map(|grant| LotRow::new(grant, now)).collect(),
         holds: holds.iter().filter(|hold| is_open(hold)).map(|hold| HoldRow::new(hold, now)).collect(),
         width: charts::BURN_WIDTH,

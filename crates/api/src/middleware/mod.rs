@@ -25,8 +25,8 @@ use tracing::{Instrument as _, Span};
 
 use self::request_id::X_REQUEST_ID;
 use crate::app::{Context, State};
-use crate::dashboard;
 use crate::problem::{self, Problem};
+use crate::{dashboard, live};
 
 /// The routes, wrapped.
 pub struct Envelope<E> {
@@ -134,6 +134,11 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
 
 /// HEAD is answered as GET is, with the length of what is left out.
 async fn leave_body_out(response: &mut Response) {
+    // An endless body has no length.
+    if response.content_type() == Some(live::CONTENT_TYPE) {
+        drop(response.take_body());
+        return;
+    }
     if let Ok(body) = response.take_body().into_bytes().await {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     }

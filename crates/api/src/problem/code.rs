@@ -81,6 +81,8 @@ codes! {
     /// The organization has no subscription.
     UnknownSubscription = NOT_FOUND, "unknown_subscription", "Unknown subscription",
         "The organization has no subscription.";
+    /// There is no such top-up.
+    UnknownTopUp = NOT_FOUND, "unknown_top_up", "Unknown top-up", "There is no such top-up.";
     /// There is no such thing.
     NotFound = NOT_FOUND, "not_found", "Not found", "There is nothing of that id.";
     /// No operation has this path.
@@ -98,6 +100,8 @@ codes! {
     OrganizationClosed = CONFLICT, "organization_closed", "Organization closed", "The organization is closed for good.";
     /// The hold has ended.
     HoldFinalized = CONFLICT, "hold_finalized", "Hold finalized", "The hold was captured or released before.";
+    /// The top-up was answered.
+    TopUpGranted = CONFLICT, "top_up_granted", "Top-up granted", "The top-up was answered by another grant.";
     /// More would be refunded than was consumed.
     OverRefund = CONFLICT, "over_refund", "Over-refund",
         "More would be refunded than was consumed and not refunded yet.";

@@ -60,6 +60,8 @@ sets! {
     Reading = [NotFound];
     /// A read of history, which may have been dropped.
     ReadingHistory = [NotFound, BeyondRetention];
+    /// A stream of what happens.
+    Streaming = [NotFound, TooManyRequests];
     /// A quote: a body in, nothing changed.
     Quoting = [NotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType];
     /// A write to a catalogue.
@@ -139,7 +141,7 @@ fn response(status: u16) -> MetaResponse {
         408 => ("The body did not arrive in time.", None),
         409 => (
             "It conflicts with what there is: an `external_id` that is taken, a hold that has ended, a consumption of \
-             which less is left to refund, an organization that is closed.",
+             which less is left to refund, a top-up that was answered, an organization that is closed.",
             None,
         ),
         410 => ("The hold has expired, or what is asked for lies before the history that is kept.", None),

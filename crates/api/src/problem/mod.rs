@@ -266,6 +266,8 @@ impl From<Refusal> for Problem {
             Refusal::UnknownHold => Code::UnknownHold,
             Refusal::UnknownPlan => Code::UnknownPlan,
             Refusal::UnknownSubscription => Code::UnknownSubscription,
+            Refusal::UnknownTopUp => Code::UnknownTopUp,
+            Refusal::TopUpGranted => Code::TopUpGranted,
             Refusal::HoldFinalized => Code::HoldFinalized,
             Refusal::HoldExpired => Code::HoldExpired,
             Refusal::OverRefund => Code::OverRefund,

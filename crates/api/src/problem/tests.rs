@@ -81,6 +81,8 @@ fn refusals_keep_their_codes() {
         Refusal::UnknownHold,
         Refusal::UnknownPlan,
         Refusal::UnknownSubscription,
+        Refusal::UnknownTopUp,
+        Refusal::TopUpGranted,
         Refusal::HoldFinalized,
         Refusal::HoldExpired,
         Refusal::OverRefund,

@@ -23,6 +23,12 @@ pub const REFUND_ID: Uuid = id(0x0199_a3d5_7e03_7d48_b6a9_1c5f_82e4_3097);
 /// An adjustment.
 pub const ADJUSTMENT_ID: Uuid = id(0x0199_a3d5_e9b2_7c06_93fd_6a28_0b5e_47d1);
 
+/// An alert rule.
+pub const ALERT_RULE_ID: Uuid = id(0x0199_a3d2_b1c8_7e44_9d07_3f6b_58a2_c015);
+
+/// A request for credits.
+pub const TOP_UP_ID: Uuid = id(0x0199_a3d6_4f20_7b93_8ac1_5e7d_2096_f84b);
+
 /// An API key.
 pub const API_KEY_ID: Uuid = id(0x0199_a3d1_0b77_7a90_a2f4_6c1d_5e83_9b40);
 
@@ -56,6 +62,7 @@ pub fn credits(ai: i64, whatsapp: i64) -> Credits {
     credits
 }
 
-fn amount(value: i64) -> Amount {
+/// An amount.
+pub fn amount(value: i64) -> Amount {
     Amount::new(value).expect("an example is in range")
 }

@@ -1,7 +1,7 @@
 //! `/v1/organizations/{organization_id}/grants`: credits that are given.
 
 use multicredit_domain::book::DEFAULT_PRIORITY;
-use multicredit_domain::{Credits, GrantId, GrantSource, GrantState, OrganizationId, Timestamp};
+use multicredit_domain::{Credits, GrantId, GrantSource, GrantState, OrganizationId, Timestamp, TopUpId};
 use poem_openapi::registry::MetaSchema;
 use poem_openapi::types::Example;
 use poem_openapi::{Object, OpenApi};
@@ -71,6 +71,9 @@ struct NewGrant {
     /// The caller's own name for it: an invoice, an order.
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<Wire<Line<REFERENCE_MAX_CHARS>>>,
+    /// The top-up that it answers, of `topup.requested`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_up_id: Option<Wire<TopUpId>>,
 }
 
 /// The priority where nothing is said.
@@ -87,6 +90,7 @@ impl From<NewGrant> for multicredit_domain::NewGrant {
             effective_at: new.effective_at.map(|Wire(effective_at)| effective_at),
             expires_at: new.expires_at.map(|Wire(expires_at)| expires_at),
             reference: new.reference.map(|Wire(reference)| reference.into_string()),
+            top_up_id: new.top_up_id.map(|Wire(id)| id),
         }
     }
 }
@@ -100,6 +104,7 @@ impl Example for NewGrant {
             effective_at: None,
             expires_at: Some(example::text("2027-11-22T00:00:00Z")),
             reference: Some(example::text("invoice 2026-1187")),
+            top_up_id: None,
         }
     }
 }
@@ -184,6 +189,9 @@ impl Api {
     /// The credits can be spent from `effective_at` until `expires_at`. What the organization has, what it holds and what
     /// is still to start may not go beyond 9007199254740991 of a type: 400 `out_of_range`. A frozen organization receives
     /// credits, a closed one does not: 409 `organization_closed`.
+    ///
+    /// With `top_up_id` it answers the top-up that asked for it (`topup.requested`), late or not, of which it holds some of
+    /// the type of credits. One that does not exist is 404 `unknown_top_up`, one that was answered 409 `top_up_granted`.
     ///
     /// Scope: `credit`.
     #[oai(path = "/organizations/:organization_id/grants", method = "post", operation_id = "createGrant")]

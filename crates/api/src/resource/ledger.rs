@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt as _;
 use multicredit_domain::movement::Change;
-use multicredit_domain::{Amount, Credits, Delta, Movement, MovementKind, Timestamp};
+use multicredit_domain::{Amount, Balance, Credits, Delta, Movement, MovementKind, Timestamp};
 use multicredit_store::LedgerPosition;
 use poem_openapi::types::Example;
 use poem_openapi::{Object, OpenApi};
@@ -29,7 +29,7 @@ struct BalanceChange {
 
 /// Both sides of a balance.
 #[derive(Debug, Serialize, Object)]
-struct BalanceAfter {
+pub struct BalanceAfter {
     /// What could be spent.
     available: Wire<Credits>,
     /// What was set aside.
@@ -39,7 +39,7 @@ struct BalanceAfter {
 /// One line of a ledger.
 #[derive(Debug, Serialize, Object)]
 #[oai(rename = "Movement", example, skip_serializing_if_is_none)]
-struct Line {
+pub struct Line {
     /// Its number in the organization, without gaps from 1.
     sequence: i64,
     /// What it was.
@@ -58,6 +58,12 @@ struct Line {
     created_at: Wire<Timestamp>,
 }
 
+impl From<Balance> for BalanceAfter {
+    fn from(balance: Balance) -> Self {
+        Self { available: Wire(balance.available), held: Wire(balance.held) }
+    }
+}
+
 impl From<Movement> for Line {
     fn from(movement: Movement) -> Self {
         let Change { available, held } = movement.change;
@@ -65,10 +71,7 @@ impl From<Movement> for Line {
             sequence: movement.sequence,
             kind: Wire(movement.kind),
             change: BalanceChange { available: Wire(available), held: Wire(held) },
-            balance_after: BalanceAfter {
-                available: Wire(movement.balance_after.available),
-                held: Wire(movement.balance_after.held),
-            },
+            balance_after: movement.balance_after.into(),
             reference: movement.reference.map(Wire),
             reason: movement.note,
             created_at: Wire(movement.created_at),

@@ -6,6 +6,7 @@
 
 mod actions;
 mod adjustments;
+mod alert_rules;
 mod api_keys;
 mod audit_log;
 mod balance;
@@ -20,19 +21,24 @@ mod grants;
 mod health;
 mod holds;
 mod ledger;
+mod live_events;
 mod members;
 mod no_fields;
 mod organizations;
 mod performance;
 mod plans;
 mod quote;
+mod raised_events;
 mod refunds;
 mod results;
 mod subscription;
+mod top_up_rules;
+mod top_ups;
 mod usage;
 mod usage_summary;
 mod users;
 
+pub use self::live_events::{balance_event, movement_event};
 pub use self::performance::LastReport;
 
 use multicredit_domain::{OrganizationId, Refusal};
@@ -52,6 +58,7 @@ fn operations() -> impl OpenApi {
         (organizations::Api, actions::Api, balance::Api, ledger::Api, usage::Api, usage_summary::Api, forecast::Api),
         (grants::Api, adjustments::Api, plans::Api, subscription::Api),
         (consume::Api, quote::Api, batch::Api, events::Api, consumptions::Api, refunds::Api, holds::Api),
+        (alert_rules::Api, top_up_rules::Api, top_ups::Api, raised_events::Api, live_events::Api),
         (members::Api, users::Api, api_keys::Api, audit_log::Api, performance::Api, health::Api),
     )
 }

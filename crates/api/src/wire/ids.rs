@@ -1,6 +1,6 @@
 //! Ids: UUIDs. Which kind of thing an id names is known by where it stands.
 
-use multicredit_domain::{ApiKeyId, ConsumptionId, GrantId, HoldId};
+use multicredit_domain::{AlertRuleId, ApiKeyId, ConsumptionId, GrantId, HoldId, TopUpId};
 use poem_openapi::registry::MetaSchema;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
@@ -49,4 +49,4 @@ macro_rules! ids {
 
 // Not `OrganizationId`: an organization's id that comes from outside is a `Tenant`, which only an authenticated caller
 // can open.
-ids!(ApiKeyId, ConsumptionId, GrantId, HoldId);
+ids!(AlertRuleId, ApiKeyId, ConsumptionId, GrantId, HoldId, TopUpId);

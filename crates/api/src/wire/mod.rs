@@ -17,7 +17,7 @@ mod user;
 
 pub use credits::{some_change, some_credits};
 pub use names::{not_one_of, one_of};
-pub use number::bounds;
+pub use number::{Nullable, bounds};
 pub use text::{KeyText, Line, Reason, Text};
 pub use ttl::TtlSeconds;
 pub use user::UserId;

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use multicredit_domain::plan::PlanPeriod;
-use multicredit_domain::{GrantSource, GrantState, HoldState, MovementKind, OrganizationStatus, UsageBucket};
+use multicredit_domain::{
+    AlertMeasure, CreditType, GrantSource, GrantState, HoldState, MovementKind, OrganizationStatus, TopUpState,
+    UsageBucket,
+};
 use multicredit_store::{AuditOperation, MemberRole, Scope};
 use poem_openapi::registry::MetaSchema;
 use serde::Serializer;
@@ -62,6 +65,13 @@ names! {
         "`open` sets credits aside, `captured` was spent, wholly or in part, `released` was given up, `expired` was given \
          up by time.";
     MovementKind, "MovementKind", "What a movement was.";
+    CreditType, "CreditType", "A type of credits.";
+    AlertMeasure, "AlertMeasure",
+        "`amount` is what can be spent, in credits; `share` the same in percent of the last grant; `forecast_days` in how \
+         many days the credits run out, as they were used of late.";
+    TopUpState, "TopUpStatus",
+        "`requested` waits for an answer, `granted` was answered, `timed_out` was not in time; what comes later is taken \
+         all the same.";
     PlanPeriod, "PlanInterval", "How long a period is, by the calendar of the organization's time zone.";
     UsageBucket, "UsageBucketLength", "How long a bucket of usage is, by the calendar of a time zone.";
     MemberRole, "MemberRole", "What a member may do in the customer's own system; it limits nothing here.";

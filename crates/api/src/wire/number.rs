@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use multicredit_domain::{Quantity, amount};
+use multicredit_domain::{Amount, Quantity, amount};
 use poem_openapi::registry::MetaSchema;
 use serde::de::{Unexpected, Visitor};
-use serde::{Deserializer, Serialize, Serializer};
+use serde::{Deserialize as _, Deserializer, Serialize, Serializer};
 
 use super::Shape;
 
@@ -56,6 +56,48 @@ impl Visitor<'_> for QuantityVisitor {
     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Quantity, E> {
         let value = i64::try_from(value).map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))?;
         self.visit_i64(value)
+    }
+}
+
+impl Shape for Amount {
+    const NAME: &'static str = "Amount";
+
+    fn schema() -> MetaSchema {
+        MetaSchema {
+            description: Some("A number of credits."),
+            minimum: Some(0.0),
+            maximum: Some(bounds::MAX),
+            ..MetaSchema::new_with_format("integer", "int64")
+        }
+    }
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+        Self::new(i64::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize(serializer)
+    }
+}
+
+/// A value where `null` says something else than saying nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nullable<T>(pub Option<T>);
+
+impl Shape for Nullable<i64> {
+    const NAME: &'static str = "NullableInteger";
+
+    fn schema() -> MetaSchema {
+        MetaSchema { nullable: true, ..MetaSchema::new_with_format("integer", "int64") }
+    }
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::deserialize(deserializer).map(Self)
+    }
+
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
     }
 }
 

@@ -62,11 +62,21 @@ pub enum AuditOperation {
     CreateApiKey,
     /// An API key was revoked.
     RevokeApiKey,
+    /// An alert rule was made.
+    CreateAlertRule,
+    /// An alert rule was changed.
+    UpdateAlertRule,
+    /// An alert rule was deleted.
+    DeleteAlertRule,
+    /// A top-up rule was made or changed.
+    PutTopUpRule,
+    /// A top-up rule was deleted.
+    DeleteTopUpRule,
 }
 
 impl AuditOperation {
     /// Every operation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 22] = [
         Self::CreateOrganization,
         Self::UpdateOrganization,
         Self::PutAction,
@@ -84,6 +94,11 @@ impl AuditOperation {
         Self::DeleteMember,
         Self::CreateApiKey,
         Self::RevokeApiKey,
+        Self::CreateAlertRule,
+        Self::UpdateAlertRule,
+        Self::DeleteAlertRule,
+        Self::PutTopUpRule,
+        Self::DeleteTopUpRule,
     ];
 
     /// The name in JSON, in the database and in the OpenAPI document.
@@ -106,6 +121,11 @@ impl AuditOperation {
             Self::DeleteMember => "deleteMember",
             Self::CreateApiKey => "createApiKey",
             Self::RevokeApiKey => "revokeApiKey",
+            Self::CreateAlertRule => "createAlertRule",
+            Self::UpdateAlertRule => "updateAlertRule",
+            Self::DeleteAlertRule => "deleteAlertRule",
+            Self::PutTopUpRule => "putTopUpRule",
+            Self::DeleteTopUpRule => "deleteTopUpRule",
         }
     }
 

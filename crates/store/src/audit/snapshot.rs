@@ -2,7 +2,9 @@
 //!
 //! Every field is bounded where it comes in (names, references, reasons), so that a snapshot is: a few kilobytes at most.
 
-use multicredit_domain::{Grant, Hold, Lot, Organization, Plan, PlanTerms, Price, Refund, Subscription};
+use multicredit_domain::{
+    AlertRule, CreditType, Grant, Hold, Lot, Organization, Plan, PlanTerms, Price, Refund, Subscription, TopUpRule,
+};
 use serde_json::{Value, json};
 
 use crate::ledger::Adjustment;
@@ -104,6 +106,22 @@ pub(crate) fn subscription(subscription: &Subscription) -> Value {
         "anchor": subscription.anchor,
         "next": next.map(|terms| json!({ "plan": terms.code, "version": terms.version })),
     })
+}
+
+pub(crate) fn alert_rule(rule: &AlertRule) -> Value {
+    json!({
+        "name": rule.name,
+        "organization_id": rule.organization_id,
+        "credit_type": rule.credit_type.map(CreditType::as_str),
+        "measure": rule.terms.measure,
+        "threshold": rule.terms.threshold,
+        "recover_at": rule.terms.recover_at,
+        "active": rule.active,
+    })
+}
+
+pub(crate) fn top_up_rule(rule: &TopUpRule) -> Value {
+    json!(rule.terms)
 }
 
 pub(crate) fn api_key(key: &ApiKey) -> Value {

@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use multicredit_domain::{ActionType, OrganizationId, Plan, PlanCode, Spending, Standing, Timestamp};
 use sea_orm::DatabaseConnection;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -75,6 +76,8 @@ pub(crate) struct Caches {
     voice: Voice,
     /// Whether news of others reaches this process.
     hears: AtomicBool,
+    /// Changes when credits were moved by this process, or by one that it hears of.
+    moves: watch::Sender<()>,
 }
 
 /// How news leaves this process.
@@ -131,6 +134,7 @@ impl Caches {
             voice,
             // With nobody to hear there is nothing to miss; behind a pooler there is somebody.
             hears: AtomicBool::new(engine == Engine::Sqlite && config.redis_url.is_none()),
+            moves: watch::Sender::new(()),
         });
         let mut hearing = Hearing::default();
         if let (Some(shared), Some(news)) = (&caches.shared, news) {
@@ -174,6 +178,16 @@ impl Caches {
             return load().await.map(Arc::new);
         }
         catalogue.get(key, self.shared.as_deref(), load).await
+    }
+
+    /// Credits were moved: whoever follows the ledger looks at it now rather than a moment later.
+    pub(crate) fn committed(&self) {
+        self.moves.send_replace(());
+    }
+
+    /// Changes when credits were moved by this process, or by one that it hears of.
+    pub(crate) fn moves(&self) -> watch::Receiver<()> {
+        self.moves.subscribe()
     }
 
     /// Whether anything is to be told about balances.
@@ -237,7 +251,10 @@ impl Caches {
     /// Takes in what has changed.
     async fn hear(&self, news: &News) {
         match news {
-            News::Spent { .. } | News::Moved { .. } | News::Lost { .. } => self.balances.hear(news).await,
+            News::Spent { .. } | News::Moved { .. } | News::Lost { .. } => {
+                self.balances.hear(news).await;
+                self.committed();
+            }
             News::Action(action) => self.actions.forget(action).await,
             News::Plan(plan) => self.plans.forget(plan).await,
             News::User(user) => self.memberships.forget(user).await,

@@ -8,6 +8,9 @@ use multicredit_domain::{Amount, Credits, Delta};
 
 use crate::error::BadRow;
 
+pub mod alert_cursors;
+pub mod alert_rules;
+pub mod alert_states;
 pub mod api_keys;
 pub mod audit_chains;
 pub mod audit_log;
@@ -26,8 +29,11 @@ pub mod organizations;
 pub mod performance_reports;
 pub mod plan_versions;
 pub mod plans;
+pub mod raised_events;
 pub mod retention_checkpoints;
 pub mod subscriptions;
+pub mod top_up_rules;
+pub mod top_ups;
 
 /// The vector that stands in a row's columns, in the order of the credit types.
 pub(crate) fn credits(columns: [i64; COUNT], table: &'static str, column: &'static str) -> Result<Credits, BadRow> {

@@ -12,11 +12,12 @@ use std::hash::Hash;
 use multicredit_domain::consume::Outcome;
 use multicredit_domain::{
     Account, ActionType, Book, Consumption, Draw, Grant, GrantId, Hold, HoldId, KeyBinding, Lot, Movement,
-    OrganizationId, OrganizationStatus, Pages, Price, Refund, Refusal, Spending, Subscription, Timestamp,
+    OrganizationId, OrganizationStatus, Pages, Price, Refund, Refusal, Spending, Subscription, Timestamp, TopUp,
 };
 use uuid::Uuid;
 
 use super::refundable::Refundables;
+use super::top_ups::TopUps;
 use super::{Answer, Reply, Request, Task};
 use crate::audit::Change;
 use crate::error::StoreError;
@@ -34,6 +35,8 @@ pub(crate) struct Facts {
     pub(crate) references: HashMap<GrantId, String>,
     /// Consumptions that the batch refunds.
     pub(crate) refundables: Refundables,
+    /// Requests for credits that the batch answers.
+    pub(crate) top_ups: TopUps,
     /// All prices of the actions that the batch names.
     pub(crate) prices: HashMap<ActionType, Vec<Price>>,
     /// Keys of the batch that are bound already.
@@ -60,6 +63,8 @@ pub(crate) struct Effects {
     pub(crate) new_draws: Vec<(OrganizationId, Draw)>,
     pub(crate) changed_draws: Vec<(OrganizationId, Draw)>,
     pub(crate) refunds: Vec<(OrganizationId, Refund)>,
+    /// Requests for credits that were answered.
+    pub(crate) top_ups: Vec<(OrganizationId, TopUp)>,
     /// Subscriptions as they are now; `None` where there is none any more.
     pub(crate) subscriptions: Vec<(OrganizationId, Option<Subscription>, Timestamp)>,
     pub(crate) movements: Vec<(OrganizationId, Movement)>,
@@ -150,6 +155,7 @@ pub(super) struct Shared {
     pub(super) prices: HashMap<ActionType, Vec<Price>>,
     pub(super) references: HashMap<GrantId, String>,
     pub(super) refundables: Refundables,
+    pub(super) top_ups: TopUps,
     pub(super) effects: Effects,
 }
 
@@ -162,7 +168,7 @@ struct Batch {
 
 impl Batch {
     fn new(facts: Facts) -> Self {
-        let Facts { clock, accounts, mut pages, references, refundables, prices, keys } = facts;
+        let Facts { clock, accounts, mut pages, references, refundables, top_ups, prices, keys } = facts;
         let desks = accounts.into_iter().map(|(id, account)| {
             let pages_before = pages.remove(&id).unwrap_or_default();
             let book = Book::new(account.clone(), pages_before.clone());
@@ -172,7 +178,7 @@ impl Batch {
             clock,
             desks: desks.collect(),
             keys,
-            shared: Shared { prices, references, refundables, effects: Effects::default() },
+            shared: Shared { prices, references, refundables, top_ups, effects: Effects::default() },
         }
     }
 

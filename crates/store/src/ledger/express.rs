@@ -156,6 +156,7 @@ impl Writer {
         }
         match self.call_in_time(&demand).await {
             Ok(spent) => {
+                self.caches().committed();
                 if self.caches().keep_balances() {
                     for (organization_id, spending) in spendings(&spent) {
                         self.caches().spent(organization_id, spending).await;

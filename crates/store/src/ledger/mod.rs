@@ -40,6 +40,7 @@ mod read;
 mod recorded;
 mod refundable;
 mod sample;
+mod top_ups;
 mod write;
 mod writer;
 

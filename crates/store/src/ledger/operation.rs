@@ -40,7 +40,14 @@ fn move_credits(desk: &mut Desk, shared: &mut Shared, task: &Task, at: Timestamp
     let book = &mut desk.book;
     Ok(match &task.request {
         Request::Grant(new) => {
+            let place = new.top_up_id.map(|id| (task.organization_id, id));
+            let top_up = place.map(|place| shared.top_ups.get(&place).ok_or(Refusal::UnknownTopUp)).transpose()?;
+            top_up.map_or(Ok(()), |top_up| top_up.may_be_answered(new.credits))?;
             let lot = book.grant(GrantId::new(task.id), new, at)?;
+            if let Some(answered) = top_up.map(|top_up| top_up.clone().answered(lot.id, at)) {
+                shared.effects.top_ups.push((task.organization_id, answered.clone()));
+                shared.top_ups.insert((task.organization_id, answered.id), answered);
+            }
             if let Some(reference) = &new.reference {
                 shared.references.insert(lot.id, reference.clone());
             }

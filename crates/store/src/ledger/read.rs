@@ -14,6 +14,7 @@ use sea_orm::{FromQueryResult, QueryResult};
 use super::decide::{BoundKey, Facts, needs_pages};
 use super::pages::{Library, read_pages};
 use super::refundable::read_refundables;
+use super::top_ups::read_top_ups;
 use super::{Reply, Request, Task};
 use crate::clock::Clock;
 use crate::entity::{credit_action_versions, credit_consumption_logs, idempotency_keys, organization_credits};
@@ -79,11 +80,12 @@ pub(crate) async fn read(connection: &mut Connection, clock: &Clock, tasks: &[&T
     let clock = clock.instant(read_clock(connection).await?);
     let keys = read_keys(connection, tasks).await?;
     let refundables = read_refundables(connection, tasks).await?;
+    let top_ups = read_top_ups(connection, tasks).await?;
     let organizations = needs_pages(tasks, &accounts, clock);
     let named = named_lots(tasks, &accounts, clock);
     let Library { pages, references } = read_pages(connection, organizations, tasks, named, &refundables).await?;
     let prices = read_prices(connection, action_names(tasks, &pages)).await?;
-    Ok(Facts { clock, accounts, pages, references, refundables, prices, keys })
+    Ok(Facts { clock, accounts, pages, references, refundables, top_ups, prices, keys })
 }
 
 /// Grants that the tasks name, by their ids or by the period that they are the lot of.

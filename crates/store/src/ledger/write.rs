@@ -13,6 +13,7 @@ use multicredit_domain::{
 };
 
 use super::decide::{Effects, NewKey};
+use super::top_ups::answer_top_ups;
 use crate::audit;
 use crate::error::AttemptError;
 use crate::sql::{Cell, Column, Connection, Kind, Statement, credit_columns};
@@ -264,6 +265,7 @@ impl Effects {
 pub(super) async fn write(connection: &mut Connection, effects: &Effects) -> Result<(), AttemptError> {
     statuses(connection, &effects.statuses).await?;
     grants(connection, &effects.new_grants).await?;
+    answer_top_ups(connection, &effects.top_ups).await?;
     lots(connection, &effects.changed_lots).await?;
     draws(connection, &INSERT_DRAWS, &effects.new_draws).await?;
     draws(connection, &UPDATE_DRAWS, &effects.changed_draws).await?;

@@ -286,8 +286,9 @@ impl Writer {
         commit_sent.take().map(|(_, verdicts)| verdicts).ok_or_else(|| unanswered().into())
     }
 
-    /// Tells the caches what was committed: spending, which they can follow, and everything else.
+    /// Tells whoever follows, and the caches, what was committed: spending, which they can follow, and everything else.
     async fn tell(&self, effects: &Effects) {
+        self.caches.committed();
         if !self.caches.keep_balances() {
             return;
         }

@@ -4,6 +4,7 @@
 //! organization.
 
 pub mod action;
+pub mod alert_rule;
 pub mod api_key;
 pub mod audit_log;
 pub mod balance;
@@ -12,11 +13,14 @@ pub mod consumption;
 pub mod fleet;
 pub mod grant;
 pub mod hold;
+pub mod live;
 pub mod member;
 pub mod movement;
 pub mod organization;
 pub mod plan;
+pub mod raised_event;
 pub mod session;
+pub mod top_up;
 
 use futures_util::future::BoxFuture;
 use multicredit_domain::{OrganizationId, Refusal};
@@ -49,7 +53,7 @@ async fn lock_organization(
 ///
 /// The work runs in a task of its own: a caller that hangs up must not drop a transaction half-way, which could leave it
 /// open on a pooled connection and swallow what that connection writes next.
-async fn in_transaction<T, F>(database: &Reader, work: F) -> Result<T, StoreError>
+pub(crate) async fn in_transaction<T, F>(database: &Reader, work: F) -> Result<T, StoreError>
 where
     T: Send + 'static,
     F: for<'a> FnOnce(&'a DatabaseTransaction) -> BoxFuture<'a, Result<T, StoreError>> + Send + 'static,

@@ -122,6 +122,13 @@ both_engines!(
         app.admin.post(&other.organization.path("/consume")).json(json!({ "action": "ai_chat" })).await.expect(201);
         app.store.do_job(multicredit_store::Job::RefreshSummary, None).await.unwrap();
 
+        let rule =
+            json!({ "name": "second", "organization_id": world.organization.id, "measure": "share", "threshold": 5 });
+        app.admin.post("/v1/alert-rules").json(rule).await.expect(201);
+        let asks = json!({ "threshold": 5, "amount": 5 });
+        app.admin.put(&world.organization.path("/top-up-rules/sms")).json(asks).await.expect(200);
+        app.store.evaluate_alerts().await.unwrap();
+
         let mut cursors = Vec::new();
         for list in &lists {
             let page = app.admin.get(&format!("{}?limit=1", world.path(list))).await.expect(200);
