@@ -197,7 +197,7 @@ impl Live {
 }
 
 /// An event. The data is JSON, which has no line breaks.
-fn event(name: &str, id: i64, data: &str) -> String {
+pub fn event(name: &str, id: i64, data: &str) -> String {
     format!("id: {id}\nevent: {name}\ndata: {data}\n\n")
 }
 

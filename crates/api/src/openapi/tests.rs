@@ -214,7 +214,12 @@ fn parameters_are_described_and_the_key_is_where_it_counts() {
             "extendHold",
         ]
         .contains(&id);
-        assert_eq!(keys, if counts { vec![crate::param::IDEMPOTENCY_KEY] } else { vec![] }, "{id}");
+        let expected = match id {
+            "streamBalance" => vec![crate::param::LAST_EVENT_ID],
+            _ if counts => vec![crate::param::IDEMPOTENCY_KEY],
+            _ => vec![],
+        };
+        assert_eq!(keys, expected, "{id}");
     }
 }
 

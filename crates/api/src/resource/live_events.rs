@@ -2,8 +2,8 @@
 
 use multicredit_domain::{Balance, Movement};
 use poem::{IntoResponse, Response};
-use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry};
-use poem_openapi::types::Type as _;
+use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::types::Example as _;
 use poem_openapi::{ApiResponse, OpenApi};
 use serde::Serialize;
 
@@ -47,7 +47,9 @@ impl IntoResponse for EventStream {
 
 impl ApiResponse for EventStream {
     fn meta() -> MetaResponses {
-        let schema: MetaSchemaRef = String::schema_ref();
+        let example = live::event("movement", 2, &json(&Line::example()));
+        let schema = MetaSchema { example: Some(example.into()), ..MetaSchema::new("string") };
+        let schema = MetaSchemaRef::Inline(Box::new(schema));
         MetaResponses {
             responses: vec![MetaResponse {
                 description: "Events, until the stream ends.",
