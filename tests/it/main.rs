@@ -22,3 +22,4 @@ mod rpc;
 mod rules;
 mod usage;
 mod verify;
+mod webhooks;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use multicredit_domain::webhook::Network;
 use multicredit_store::Store;
 use multicredit_store::performance::Thresholds;
 use poem::{Endpoint, EndpointExt as _, IntoEndpoint as _, Request, Response};
@@ -17,6 +18,7 @@ use crate::metrics::http::HttpStats;
 use crate::middleware::{Envelope, RequestId};
 use crate::problem::Problem;
 use crate::resource::LastReport;
+use crate::webhook::courier::Courier;
 use crate::{metrics, openapi, resource, router};
 
 /// What requests for pages that are no operations are counted as.
@@ -36,6 +38,8 @@ pub struct AppSettings {
     pub metrics: MetricsAccess,
     /// From where on a figure of the performance report is worth a word.
     pub thresholds: Thresholds,
+    /// Which networks webhooks may go to beside public addresses.
+    pub webhook_networks: Vec<Network>,
 }
 
 impl Default for AppSettings {
@@ -46,6 +50,7 @@ impl Default for AppSettings {
             body_timeout: limits::BODY_TIMEOUT,
             metrics: MetricsAccess::Open,
             thresholds: Thresholds::default(),
+            webhook_networks: Vec::new(),
         }
     }
 }
@@ -84,6 +89,8 @@ pub struct State {
     pub settings: AppSettings,
     /// How requests were answered.
     pub http: HttpStats,
+    /// What sends webhooks that are sent by hand.
+    pub courier: Courier,
     /// The last performance report.
     pub report: LastReport,
     /// What the dashboard last said of all organizations.
@@ -103,7 +110,9 @@ impl State {
             (dashboard::OPERATION, dashboard::PATH),
         ];
         let http = HttpStats::new(resource::stated(), &pages);
-        Self { store, keys, directory, settings, http, report: LastReport::default(), fleet: LastFleet::default() }
+        let courier = Courier::new(settings.webhook_networks.clone());
+        let (report, fleet) = (LastReport::default(), LastFleet::default());
+        Self { store, keys, directory, settings, http, courier, report, fleet }
     }
 }
 

@@ -8,7 +8,9 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use multicredit_domain::{ActionType, ApiKeyId, ConsumptionId, GrantId, HoldId, OrganizationId, Timestamp};
+use multicredit_domain::{
+    ActionType, ApiKeyId, ConsumptionId, DeliveryId, EndpointId, GrantId, HoldId, OrganizationId, Timestamp,
+};
 use multicredit_store::{AuditPosition, LedgerPosition, LogPosition, PageRequest};
 use poem_openapi::Object;
 use poem_openapi::registry::MetaSchema;
@@ -57,6 +59,8 @@ ids! {
     GrantId = 2;
     ApiKeyId = 3;
     HoldId = 7;
+    EndpointId = 12;
+    DeliveryId = 13;
 }
 
 impl Position for ActionType {

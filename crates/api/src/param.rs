@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use multicredit_domain::{ActionType, ApiKeyId, ConsumptionId, GrantId, HoldId, IdempotencyKey, PlanCode};
+use multicredit_domain::{
+    ActionType, ApiKeyId, ConsumptionId, EndpointId, EventId, GrantId, HoldId, IdempotencyKey, PlanCode,
+};
 use poem::{FromRequest, Request, RequestBody};
 use poem_openapi::registry::{MetaParamIn, MetaSchemaRef};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
@@ -33,6 +35,14 @@ impl Segment for ApiKeyId {
 
 impl Segment for ConsumptionId {
     const PARAMETER: &'static str = "consumption_id";
+}
+
+impl Segment for EndpointId {
+    const PARAMETER: &'static str = "endpoint_id";
+}
+
+impl Segment for EventId {
+    const PARAMETER: &'static str = "event_id";
 }
 
 impl Segment for GrantId {

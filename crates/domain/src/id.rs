@@ -60,4 +60,8 @@ ids! {
     RefundId;
     /// An API key (not the secret).
     ApiKeyId;
+    /// An endpoint of webhooks.
+    EndpointId;
+    /// An attempt to deliver a webhook.
+    DeliveryId;
 }

@@ -17,6 +17,8 @@ use crate::config::{Secret, ServeArgs};
 use crate::listener::PromptAcceptor;
 use crate::report::schedule::ReportKeeper;
 use crate::shutdown::{self, StopSignals};
+use crate::webhook::courier::Courier;
+use crate::webhook::deliverer::Deliverer;
 
 /// How many requests one HTTP/2 connection may have open. poem sets no limit by itself.
 const HTTP2_STREAMS_MAX: u32 = 200;
@@ -88,8 +90,15 @@ async fn serve(
     let background = Background::start(store.clone(), args.schedule.schedule());
     let thresholds = args.thresholds.thresholds();
     let keeper = ReportKeeper::start(store.clone(), args.report_schedule, thresholds);
-    let settings =
-        AppSettings { readiness: readiness.clone(), metrics: args.metrics, thresholds, ..AppSettings::default() };
+    let webhook_networks = args.webhooks.webhook_allow.clone();
+    let deliverer = Deliverer::start(store.clone(), Courier::new(webhook_networks.clone()));
+    let settings = AppSettings {
+        readiness: readiness.clone(),
+        metrics: args.metrics,
+        thresholds,
+        webhook_networks,
+        ..AppSettings::default()
+    };
     let endpoint = app::endpoint(store.clone(), settings);
     let served = Server::new_with_acceptor(acceptor)
         .http2_max_concurrent_streams(HTTP2_STREAMS_MAX)
@@ -101,7 +110,7 @@ async fn serve(
         tracing::warn!("requests that had not ended in time were cut off");
     }
     let closing = async {
-        tokio::join!(background.stop(), keeper.stop());
+        tokio::join!(background.stop(), keeper.stop(), deliverer.stop());
         store.close().await;
     };
     let closed = timeout_at(asked_at + shutdown::TOTAL, closing).await;

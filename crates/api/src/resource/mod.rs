@@ -22,6 +22,7 @@ mod holds;
 mod ledger;
 mod members;
 mod no_fields;
+mod organization_events;
 mod organizations;
 mod performance;
 mod plans;
@@ -32,6 +33,8 @@ mod subscription;
 mod usage;
 mod usage_summary;
 mod users;
+mod webhook_deliveries;
+mod webhook_endpoints;
 
 pub use self::performance::LastReport;
 
@@ -40,7 +43,7 @@ use poem_openapi::OpenApi;
 
 use crate::auth::Auth;
 use crate::openapi::Secured;
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 /// Every operation.
 pub fn api() -> Secured<impl OpenApi> {
@@ -52,6 +55,7 @@ fn operations() -> impl OpenApi {
         (organizations::Api, actions::Api, balance::Api, ledger::Api, usage::Api, usage_summary::Api, forecast::Api),
         (grants::Api, adjustments::Api, plans::Api, subscription::Api),
         (consume::Api, quote::Api, batch::Api, events::Api, consumptions::Api, refunds::Api, holds::Api),
+        (webhook_endpoints::Api, webhook_deliveries::Api, organization_events::Api),
         (members::Api, users::Api, api_keys::Api, audit_log::Api, performance::Api, health::Api),
     )
 }
@@ -68,6 +72,14 @@ async fn exists<R, T>(auth: &Auth<R>, id: OrganizationId, items: &[T]) -> Result
 async fn unknown<R>(auth: &Auth<R>, id: OrganizationId, thing: Refusal) -> Problem {
     match auth.store().organization(id).await {
         Ok(_) => thing.into(),
+        Err(error) => error.into(),
+    }
+}
+
+/// The same of a thing that has no code of its own.
+async fn unknown_thing<R>(auth: &Auth<R>, id: OrganizationId) -> Problem {
+    match auth.store().organization(id).await {
+        Ok(_) => Problem::new(Code::NotFound),
         Err(error) => error.into(),
     }
 }

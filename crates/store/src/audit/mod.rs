@@ -62,11 +62,23 @@ pub enum AuditOperation {
     CreateApiKey,
     /// An API key was revoked.
     RevokeApiKey,
+    /// An endpoint of webhooks was made.
+    CreateWebhookEndpoint,
+    /// An endpoint of webhooks was changed, or disabled because it is gone.
+    UpdateWebhookEndpoint,
+    /// An endpoint of webhooks was deleted.
+    DeleteWebhookEndpoint,
+    /// An endpoint of webhooks got another secret.
+    RotateWebhookSecret,
+    /// A test was sent to an endpoint of webhooks.
+    TestWebhookEndpoint,
+    /// An event was sent again to an endpoint of webhooks.
+    RedeliverEvent,
 }
 
 impl AuditOperation {
     /// Every operation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 23] = [
         Self::CreateOrganization,
         Self::UpdateOrganization,
         Self::PutAction,
@@ -84,6 +96,12 @@ impl AuditOperation {
         Self::DeleteMember,
         Self::CreateApiKey,
         Self::RevokeApiKey,
+        Self::CreateWebhookEndpoint,
+        Self::UpdateWebhookEndpoint,
+        Self::DeleteWebhookEndpoint,
+        Self::RotateWebhookSecret,
+        Self::TestWebhookEndpoint,
+        Self::RedeliverEvent,
     ];
 
     /// The name in JSON, in the database and in the OpenAPI document.
@@ -106,6 +124,12 @@ impl AuditOperation {
             Self::DeleteMember => "deleteMember",
             Self::CreateApiKey => "createApiKey",
             Self::RevokeApiKey => "revokeApiKey",
+            Self::CreateWebhookEndpoint => "createWebhookEndpoint",
+            Self::UpdateWebhookEndpoint => "updateWebhookEndpoint",
+            Self::DeleteWebhookEndpoint => "deleteWebhookEndpoint",
+            Self::RotateWebhookSecret => "rotateWebhookSecret",
+            Self::TestWebhookEndpoint => "testWebhookEndpoint",
+            Self::RedeliverEvent => "redeliverEvent",
         }
     }
 

@@ -30,6 +30,9 @@ pub mod plans;
 pub mod raised_events;
 pub mod retention_checkpoints;
 pub mod subscriptions;
+pub mod webhook_cursors;
+pub mod webhook_deliveries;
+pub mod webhook_endpoints;
 
 /// The vector that stands in a row's columns, in the order of the credit types.
 pub(crate) fn credits(columns: [i64; COUNT], table: &'static str, column: &'static str) -> Result<Credits, BadRow> {

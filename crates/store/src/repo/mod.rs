@@ -17,6 +17,8 @@ pub mod movement;
 pub mod organization;
 pub mod plan;
 pub mod session;
+pub mod webhook_delivery;
+pub mod webhook_endpoint;
 
 use futures_util::future::BoxFuture;
 use multicredit_domain::{OrganizationId, Refusal};
@@ -49,7 +51,7 @@ async fn lock_organization(
 ///
 /// The work runs in a task of its own: a caller that hangs up must not drop a transaction half-way, which could leave it
 /// open on a pooled connection and swallow what that connection writes next.
-async fn in_transaction<T, F>(database: &Reader, work: F) -> Result<T, StoreError>
+pub(crate) async fn in_transaction<T, F>(database: &Reader, work: F) -> Result<T, StoreError>
 where
     T: Send + 'static,
     F: for<'a> FnOnce(&'a DatabaseTransaction) -> BoxFuture<'a, Result<T, StoreError>> + Send + 'static,
