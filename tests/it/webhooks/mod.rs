@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use multicredit::webhook::courier::Courier;
 use multicredit::webhook::deliverer::Deliverer;
-use multicredit_domain::{Amount, EventId, EventType, MovementKind, OrganizationId};
+use multicredit_domain::{Amount, EventId, EventType, OrganizationId};
 use multicredit_store::{ConsumptionFilter, PageRequest, Store};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
@@ -94,10 +94,9 @@ fn id_of(organization: &Organization) -> OrganizationId {
     organization.id.parse().unwrap()
 }
 
-/// What one event of each kind looks like.
+/// Every type of event that the ledger makes.
 fn all_kinds() -> Vec<EventType> {
-    let of_movements = MovementKind::ALL.into_iter().flat_map(EventType::of_movement).copied();
-    of_movements.chain([EventType::CreditsRefused]).collect()
+    EventType::ALL.into_iter().filter(|event| !event.is_raised()).collect()
 }
 
 /// A balance, as plain numbers.

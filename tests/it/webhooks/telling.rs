@@ -19,6 +19,8 @@ async fn live(app: &TestApp, organization: &tests::app::Organization) {
         app.admin.post(&organization.path(rest)).json(body).await.expect(status)
     };
     let grant = json!({ "credits": { "ai": 5 }, "source": "promotion", "reference": "welcome" });
+    let first = json!({ "credits": { "ai": 100 }, "source": "purchase" });
+    post("/grants", first, 201).await;
     let granted = post("/grants", grant, 201).await;
     post(&format!("/grants/{}/void", granted["id"].as_str().unwrap()), json!({}), 200).await;
     let spent = post("/consume", json!({ "action": "ai_chat", "metadata": { "chat": 7 } }), 201).await;
@@ -29,7 +31,8 @@ async fn live(app: &TestApp, organization: &tests::app::Organization) {
     let held = post("/holds", json!({ "action": "ai_chat" }), 201).await;
     post(&format!("/holds/{}/release", held["id"].as_str().unwrap()), json!({}), 200).await;
     post("/adjustments", json!({ "change": { "ai": -1 }, "reason": "a mistake" }), 201).await;
-    post("/consume", json!({ "action": "ai_chat", "quantity": 1_000_000_000 }), 402).await;
+    let too_much = json!({ "action": "ai_chat", "quantity": 1_000_000_000 });
+    app.admin.post(&organization.path("/consume")).json(too_much).await.refused(402, "insufficient_credits");
     post("/holds", json!({ "action": "ai_chat", "ttl_seconds": 1 }), 201).await;
     let ending = json!({ "credits": { "ai": 3 }, "source": "purchase", "expires_at": soon() });
     post("/grants", ending, 201).await;

@@ -58,6 +58,7 @@ impl Deliverer {
             tasks: JoinSet::new(),
             at_work: HashMap::new(),
             again: BTreeSet::new(),
+            others_wait: false,
             refusals: Refusals::default(),
         };
         Self { stop, task: tokio::spawn(round.run()) }
@@ -90,6 +91,8 @@ struct Round {
     at_work: HashMap<EndpointId, usize>,
     /// Whom to look at again at once.
     again: BTreeSet<OrganizationId>,
+    /// Whether there were more pairs than could be worked off, which get their turn as soon as others have ended.
+    others_wait: bool,
     refusals: Refusals,
 }
 
@@ -108,6 +111,7 @@ impl Round {
         let store = self.store.clone();
         let mut stopped = self.stopped.clone();
         loop {
+            let at_work = self.tasks.len();
             tokio::select! {
                 // Also when whoever could stop it is gone.
                 _ = stopped.changed() => break,
@@ -116,7 +120,12 @@ impl Round {
                 Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.end(done),
             }
             self.again.extend(store.moved_organizations());
-            if !self.again.is_empty() {
+            if self.others_wait && self.tasks.len() < at_work {
+                // Everybody, and those with them.
+                self.again.clear();
+                self.look_at_those_who_wait().await;
+                sleep(WEBHOOK_PAUSE_MIN).await;
+            } else if !self.again.is_empty() {
                 self.look_at_some().await;
                 sleep(WEBHOOK_PAUSE_MIN).await;
             }
@@ -162,6 +171,12 @@ impl Round {
         Ok(())
     }
 
+    async fn look_at_those_who_wait(&mut self) {
+        if let Err(error) = self.claim(None).await {
+            tracing::warn!(%error, "webhooks could not be looked for");
+        }
+    }
+
     async fn look_at_some(&mut self) {
         let some = std::mem::take(&mut self.again);
         if let Err(error) = self.claim(Some(&some)).await {
@@ -172,13 +187,17 @@ impl Round {
     async fn claim(&mut self, only: Option<&BTreeSet<OrganizationId>>) -> Result<(), StoreError> {
         let free = WEBHOOK_CONCURRENCY_MAX.saturating_sub(self.tasks.len());
         if free == 0 {
+            self.others_wait = true;
             return Ok(());
         }
         let at_work = &self.at_work;
         let is_busy = |endpoint_id, taken| {
             at_work.get(&endpoint_id).copied().unwrap_or_default() + taken >= WEBHOOK_ENDPOINT_CONCURRENCY_MAX
         };
-        let claims = self.store.claim_webhooks(only, WEBHOOK_ENDPOINT_CONCURRENCY_MAX, free, is_busy).await?;
+        let claimed = self.store.claim_webhooks(only, WEBHOOK_ENDPOINT_CONCURRENCY_MAX, free, is_busy).await?;
+        let (claims, others_wait) = claimed;
+        // A look at some says nothing of the others.
+        self.others_wait = others_wait || (self.others_wait && only.is_some());
         for claim in claims {
             *self.at_work.entry(claim.endpoint.id).or_default() += 1;
             let pair =

@@ -22,8 +22,9 @@ use crate::repo::{in_transaction, webhook_delivery};
 use crate::sql::{Cell, Column, Kind, Statement};
 use crate::store::Store;
 
-/// How long a pair is left to a server that says nothing. Every attempt renews it, and takes a quarter of it at most.
-const LEASE: TimeDelta = TimeDelta::minutes(1);
+/// How long a pair is left to a server that says nothing. Every attempt renews it, and takes half of it at most. What a
+/// server had in hand that died is told by another one after that.
+const LEASE: TimeDelta = TimeDelta::seconds(30);
 
 /// How many pairs are found at once.
 const FOUND_MAX: usize = 200;
@@ -200,26 +201,38 @@ impl Store {
     }
 
     /// Takes leases on pairs that have something to be told, of everybody or of `only` these organizations: `of_each` of an
-    /// endpoint at the most, none of what `is_busy`, and `limit` in all.
+    /// endpoint at the most, none of what `is_busy`, and `limit` in all. Answers whether others wait, too.
     pub async fn claim_webhooks(
         &self,
         only: Option<&BTreeSet<OrganizationId>>,
         of_each: usize,
         limit: usize,
         is_busy: impl Fn(EndpointId, usize) -> bool,
-    ) -> Result<Vec<WebhookClaim>, StoreError> {
+    ) -> Result<(Vec<WebhookClaim>, bool), StoreError> {
         let now = self.now().await?;
         let found = self.find_pairs(only, of_each, now).await?;
+        let mut of_endpoint: HashMap<EndpointId, usize> = HashMap::new();
+        for (_, endpoint_id) in &found {
+            *of_endpoint.entry(*endpoint_id).or_default() += 1;
+        }
+        // Those of an endpoint that has as many as were looked for may be more.
+        let is_full = of_endpoint.values().any(|count| *count >= of_each);
+        let there = found.len();
         let mut taken: HashMap<EndpointId, usize> = HashMap::new();
-        let free = found.into_iter().filter(|(_, endpoint_id)| {
-            let count = taken.entry(*endpoint_id).or_default();
-            let is_free = !is_busy(*endpoint_id, *count);
-            *count += usize::from(is_free);
-            is_free
-        });
+        let free: Vec<_> = found
+            .into_iter()
+            .filter(|(_, endpoint_id)| {
+                let count = taken.entry(*endpoint_id).or_default();
+                let is_free = !is_busy(*endpoint_id, *count);
+                *count += usize::from(is_free);
+                is_free
+            })
+            .take(limit)
+            .collect();
+        let others_wait = is_full || free.len() < there;
         let lease = clock::new_uuid();
         let mut rows = CLAIM.rows();
-        for (organization_id, endpoint_id) in free.take(limit) {
+        for (organization_id, endpoint_id) in free {
             rows.cell(Cell::Uuid(organization_id.uuid()))
                 .cell(Cell::Uuid(endpoint_id.uuid()))
                 .cell(Cell::Uuid(lease))
@@ -228,10 +241,10 @@ impl Store {
                 .end();
         }
         if rows.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), others_wait));
         }
         let claimed = CLAIM.query(self.database(), &rows).await?;
-        self.with_endpoints(&claimed, lease).await
+        Ok((self.with_endpoints(&claimed, lease).await?, others_wait))
     }
 
     async fn find_pairs(
