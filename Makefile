@@ -18,7 +18,7 @@ target_directory = $(shell cargo metadata --format-version 1 --no-deps | sed 's/
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
 run: ## Build, then serve a demo on the embedded database; needs nothing but Rust
@@ -38,6 +38,10 @@ test: ## Install what is missing, start throwaway PostgreSQL and Redis, run ever
 .PHONY: model
 model: ## Hold the ledger against the naive one in 10,000 random sequences on each engine
 	MULTICREDIT_MODEL_SEQUENCES=10000 cargo test --package tests --test it -- model:: --nocapture
+
+.PHONY: deliveries
+deliveries: ## Kill a server 200 times on each engine while it delivers webhooks, and look for what was lost
+	MULTICREDIT_DELIVERY_KILLS=200 cargo test --package tests --test it -- webhooks::kills --nocapture
 
 .PHONY: build
 build: ## Build the programs as released, into target/release

@@ -73,7 +73,10 @@ BEGIN
             ('top_up_rules', 'SELECT, INSERT, UPDATE, DELETE'),
             ('top_ups', 'SELECT, INSERT, UPDATE'),
             ('usage_rollups', 'SELECT, INSERT, UPDATE'),
-            ('usage_totals', 'SELECT, INSERT, UPDATE')
+            ('usage_totals', 'SELECT, INSERT, UPDATE'),
+            ('webhook_cursors', 'SELECT, INSERT, UPDATE, DELETE'),
+            ('webhook_deliveries', 'SELECT, INSERT, DELETE'),
+            ('webhook_endpoints', 'SELECT, INSERT, UPDATE')
         ) AS known (name, rights)
         JOIN pg_class c ON c.relname = known.name AND c.relnamespace = current_schema()::regnamespace
     LOOP
@@ -83,6 +86,14 @@ BEGIN
             -- All but the digests of the keys.
             EXECUTE format(
                 'GRANT SELECT (id, name, prefix, scopes, organization_id, created_at, revoked_at) ON %s TO multicredit_reader',
+                relation.name
+            );
+        ELSIF relation.name::text LIKE '%webhook_endpoints' THEN
+            -- All but the secrets.
+            EXECUTE format(
+                'GRANT SELECT (id, organization_id, url, description, events, wants_consumed, wants_refused, enabled, '
+                'is_gone, secret_made_at, previous_until, created_at, updated_at, deleted_at) ON %s '
+                'TO multicredit_reader',
                 relation.name
             );
         ELSIF relation.name::text NOT LIKE '%idempotency_keys' AND relation.name::text NOT LIKE '%dashboard_sessions' THEN

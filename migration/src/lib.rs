@@ -41,6 +41,8 @@ mod m20261123_000041_express_keys;
 mod m20261123_000050_retention_checkpoints;
 mod m20261123_000060_dashboard_sessions;
 mod m20261123_000070_audit_log;
+mod m20261123_000075_webhook_endpoints;
+mod m20261123_000076_webhook_deliveries;
 mod m20261123_000078_raised_events;
 mod m20261123_000079_alert_rules;
 mod m20261123_000080_top_ups;
@@ -93,6 +95,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000050_retention_checkpoints::Migration),
             Box::new(m20261123_000060_dashboard_sessions::Migration),
             Box::new(m20261123_000070_audit_log::Migration),
+            Box::new(m20261123_000075_webhook_endpoints::Migration),
+            Box::new(m20261123_000076_webhook_deliveries::Migration),
             Box::new(m20261123_000078_raised_events::Migration),
             Box::new(m20261123_000079_alert_rules::Migration),
             Box::new(m20261123_000080_top_ups::Migration),

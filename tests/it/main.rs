@@ -23,3 +23,4 @@ mod rpc;
 mod rules;
 mod usage;
 mod verify;
+mod webhooks;

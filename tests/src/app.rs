@@ -17,6 +17,7 @@ use multicredit::app::{AppSettings, Readiness, endpoint};
 use multicredit::auth;
 use multicredit::listener::PromptAcceptor;
 use multicredit_domain::Timestamp;
+use multicredit_domain::webhook::Network;
 use multicredit_store::clock::Clock;
 use multicredit_store::{NewApiKey, Scope, Store, StoreConfig};
 use serde_json::{Value, json};
@@ -145,6 +146,15 @@ impl TestApp {
         Replica { admin, store, server }
     }
 
+    /// Another store on the same database, reached in the same way, as another process would have.
+    ///
+    /// # Panics
+    ///
+    /// If the database cannot be opened.
+    pub async fn other_store(&self) -> Store {
+        Store::open(self.config.clone()).await.expect("the database opens")
+    }
+
     /// The database.
     pub const fn db(&self) -> &TestDb {
         &self.db
@@ -247,7 +257,7 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let readiness = settings.readiness.clone();
         let task = poem::Server::new_with_acceptor(acceptor).run_with_graceful_shutdown(
-            endpoint(store.clone(), settings),
+            endpoint(store.clone(), AppSettings { webhook_networks: own_network(), ..settings }),
             async {
                 // A test that failed has dropped the sender, which ends the server as well.
                 let _ = stopped.await;
@@ -264,6 +274,15 @@ impl Server {
         self.task.await.expect("the server did not panic").expect("the server ended without an error");
         assert!(asked_at.elapsed() < DRAIN, "the server had to cut off a connection that had nothing to do");
     }
+}
+
+/// Where the receivers of tests listen.
+///
+/// # Panics
+///
+/// Never.
+pub fn own_network() -> Vec<Network> {
+    vec!["127.0.0.0/8".parse().expect("a network")]
 }
 
 fn new_key(secret: &str) -> NewApiKey {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use multicredit_domain::webhook::Network;
 use multicredit_store::Store;
 use multicredit_store::performance::Thresholds;
 use poem::{Endpoint, EndpointExt as _, IntoEndpoint as _, Request, Response};
@@ -19,6 +20,7 @@ use crate::middleware::{Envelope, RequestId};
 use crate::problem::Problem;
 use crate::rate_limit::{RateLimitSettings, RateLimits, Standing};
 use crate::resource::LastReport;
+use crate::webhook::courier::Courier;
 use crate::{metrics, openapi, resource, router};
 
 /// What requests for pages that are no operations are counted as.
@@ -42,6 +44,8 @@ pub struct AppSettings {
     pub rate_limits: RateLimitSettings,
     /// Whether requests are told of in spans, as parts of the callers' traces.
     pub traced: bool,
+    /// Which networks webhooks may go to beside public addresses.
+    pub webhook_networks: Vec<Network>,
 }
 
 impl Default for AppSettings {
@@ -54,6 +58,7 @@ impl Default for AppSettings {
             thresholds: Thresholds::default(),
             rate_limits: RateLimitSettings::default(),
             traced: false,
+            webhook_networks: Vec::new(),
         }
     }
 }
@@ -99,6 +104,8 @@ pub struct State {
     pub http: HttpStats,
     /// How many requests a second are answered.
     pub rates: RateLimits,
+    /// What sends webhooks that are sent by hand.
+    pub courier: Courier,
     /// The last performance report.
     pub report: LastReport,
     /// What the dashboard last said of all organizations.
@@ -121,8 +128,9 @@ impl State {
         ];
         let http = HttpStats::new(resource::stated(), &pages);
         let rates = RateLimits::new(settings.rate_limits);
+        let courier = Courier::new(settings.webhook_networks.clone());
         let (report, fleet, streams) = (LastReport::default(), LastFleet::default(), Streams::default());
-        Self { store, keys, directory, settings, http, rates, report, fleet, streams }
+        Self { store, keys, directory, settings, http, rates, courier, report, fleet, streams }
     }
 }
 

@@ -46,7 +46,9 @@ impl Schedule {
         match job {
             Job::RollUpUsage => self.roll_up,
             Job::RefreshSummary => self.refresh,
-            Job::MakePartitions | Job::PruneKeys | Job::DropHistory | Job::Vacuum => self.maintain,
+            Job::MakePartitions | Job::PruneKeys | Job::PruneDeliveries | Job::DropHistory | Job::Vacuum => {
+                self.maintain
+            }
         }
     }
 }

@@ -98,3 +98,32 @@ pub const WEBHOOK_URL_MAX_BYTES: usize = 2048;
 /// How long finding a webhook's host and connecting to it may take, over all of its addresses. Who is slower than two
 /// lost packets is down, and is tried again.
 pub const WEBHOOK_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long delivering a webhook may take, from the name of its host to the end of the answer: what the specification
+/// asks of senders. A receiver that needs longer for its work should answer first.
+pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The most of an answer's head that is read. It is part of no protocol of ours.
+pub const WEBHOOK_ANSWER_HEAD_MAX_BYTES: usize = 16 * 1024;
+
+/// The most of an answer's body that is read, and thrown away, so that the receiver sees an orderly end.
+pub const WEBHOOK_ANSWER_BODY_MAX_BYTES: usize = 16 * 1024;
+
+/// How many webhooks one process sends at once.
+pub const WEBHOOK_CONCURRENCY_MAX: usize = 64;
+
+/// How many of them to one endpoint, so that one that hangs holds up nobody else.
+pub const WEBHOOK_ENDPOINT_CONCURRENCY_MAX: usize = 8;
+
+/// How often a deliverer looks at everybody, beside those whom its own process has moved.
+pub const WEBHOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long it waits at least between two looks at those.
+pub const WEBHOOK_PAUSE_MIN: Duration = Duration::from_millis(25);
+
+/// How long a secret that was replaced still signs as well, in seconds, where nothing is said: long enough to bring the
+/// other one to every receiver.
+pub const WEBHOOK_ROTATION_SECONDS_DEFAULT: i64 = 24 * 3600;
+
+/// The longest that it may: a secret that must not be used any more should not be.
+pub const WEBHOOK_ROTATION_SECONDS_MAX: i64 = 7 * 24 * 3600;

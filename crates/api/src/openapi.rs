@@ -58,6 +58,8 @@ pub enum Tag {
     /// Who may call, and what they may do.
     #[oai(rename = "API keys")]
     ApiKeys,
+    /// What is told by itself, and to whom.
+    Webhooks,
     /// Who changed what.
     #[oai(rename = "Audit log")]
     AuditLog,

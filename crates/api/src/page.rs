@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use multicredit_domain::{
-    ActionType, AlertRuleId, ApiKeyId, ConsumptionId, CreditType, GrantId, HoldId, OrganizationId, Timestamp, TopUpId,
+    ActionType, AlertRuleId, ApiKeyId, ConsumptionId, CreditType, DeliveryId, EndpointId, GrantId, HoldId,
+    OrganizationId, Timestamp, TopUpId,
 };
 use multicredit_store::{AuditPosition, LedgerPosition, LogPosition, PageRequest};
 use poem_openapi::Object;
@@ -61,6 +62,8 @@ ids! {
     HoldId = 7;
     AlertRuleId = 20;
     TopUpId = 21;
+    EndpointId = 12;
+    DeliveryId = 13;
 }
 
 impl Position for ActionType {

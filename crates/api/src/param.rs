@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use multicredit_domain::{
-    ActionType, AlertRuleId, ApiKeyId, ConsumptionId, CreditType, GrantId, HoldId, IdempotencyKey, PlanCode, TopUpId,
+    ActionType, AlertRuleId, ApiKeyId, ConsumptionId, CreditType, EndpointId, EventId, GrantId, HoldId, IdempotencyKey,
+    PlanCode, TopUpId,
 };
 use poem::{FromRequest, Request, RequestBody};
 use poem_openapi::registry::{MetaParamIn, MetaSchema, MetaSchemaRef};
@@ -47,6 +48,14 @@ impl Segment for ApiKeyId {
 
 impl Segment for ConsumptionId {
     const PARAMETER: &'static str = "consumption_id";
+}
+
+impl Segment for EndpointId {
+    const PARAMETER: &'static str = "endpoint_id";
+}
+
+impl Segment for EventId {
+    const PARAMETER: &'static str = "event_id";
 }
 
 impl Segment for GrantId {

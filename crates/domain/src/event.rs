@@ -10,6 +10,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::id::{ConsumptionId, OrganizationId};
 use crate::movement::MovementKind;
@@ -169,9 +170,68 @@ impl EventId {
         Self(format!("evt_{}_r{number}", organization_id.uuid().simple()))
     }
 
+    /// The id that was written so, if it is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let id = Self(text.to_owned());
+        id.place().is_some().then_some(id)
+    }
+
+    /// Where what it tells of is to be found. `None` is the id of nothing.
+    pub fn place(&self) -> Option<EventPlace> {
+        let number = |text: &str| text.parse::<i64>().ok().filter(|number| *number >= 0 && number.to_string() == text);
+        let mut parts = self.0.strip_prefix("evt_")?.split('_');
+        let uuid =
+            parts.next().filter(|text| text.len() == 32 && !text.bytes().any(|byte| byte.is_ascii_uppercase()))?;
+        let uuid = Uuid::try_parse(uuid).ok()?;
+        let organization_id = OrganizationId::new(uuid);
+        let place = match (parts.next(), parts.next()) {
+            (None, _) => EventPlace::Refusal(ConsumptionId::new(uuid)),
+            (Some(raised), None) => EventPlace::Raised { organization_id, number: number(raised.strip_prefix('r')?)? },
+            (Some(sequence), Some(place)) => EventPlace::Movement {
+                organization_id,
+                sequence: number(sequence)?,
+                place: usize::try_from(number(place)?).ok()?,
+            },
+        };
+        parts.next().is_none().then_some(place)
+    }
+
     /// The id as it is sent.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Where what an event tells of is to be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventPlace {
+    /// Among the movements.
+    Movement {
+        /// Whose.
+        organization_id: OrganizationId,
+        /// The movement.
+        sequence: i64,
+        /// Which of its events, from 0.
+        place: usize,
+    },
+    /// Among the refused attempts. Whose, it does not say.
+    Refusal(ConsumptionId),
+    /// Among the raised events.
+    Raised {
+        /// Whose.
+        organization_id: OrganizationId,
+        /// Its number.
+        number: i64,
+    },
+}
+
+impl EventPlace {
+    /// Whose event it is, where the id says so.
+    pub const fn organization_id(self) -> Option<OrganizationId> {
+        match self {
+            Self::Movement { organization_id, .. } | Self::Raised { organization_id, .. } => Some(organization_id),
+            Self::Refusal(_) => None,
+        }
     }
 }
 
@@ -184,8 +244,6 @@ impl fmt::Display for EventId {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-
-    use uuid::Uuid;
 
     use super::*;
 
@@ -243,5 +301,28 @@ mod tests {
         let raised = EventId::of_raised(id, 12);
         assert_eq!(raised.to_string(), "evt_0199a3d27c507b2e8a415f0c9d3e1b27_r12");
         assert!(captured.iter().all(|(id, _)| *id != refusal && *id != raised && !id.as_str().contains('.')));
+    }
+
+    #[test]
+    fn an_id_leads_back_to_what_it_tells_of() {
+        let organization_id = OrganizationId::new(Uuid::from_u128(0x0199_a3d2_7c50_7b2e_8a41_5f0c_9d3e_1b27));
+        let (captured, _) = EventId::of_movement(organization_id, 12, MovementKind::Capture).nth(1).unwrap();
+        let refusal = ConsumptionId::new(organization_id.uuid());
+        let cases = [
+            (captured, EventPlace::Movement { organization_id, sequence: 12, place: 1 }),
+            (EventId::of_refusal(refusal), EventPlace::Refusal(refusal)),
+            (EventId::of_raised(organization_id, 7), EventPlace::Raised { organization_id, number: 7 }),
+        ];
+        for (id, place) in cases {
+            assert_eq!(EventId::parse(id.as_str()), Some(id.clone()));
+            assert_eq!(id.place(), Some(place));
+        }
+        let organization = organization_id.uuid().simple();
+        for rest in ["_", "_1", "_r", "_r-1", "_r01", "_1_", "_1_+1", "_1_2_3", "_x_1", "_r1_1", " "] {
+            assert_eq!(EventId::parse(&format!("evt_{organization}{rest}")), None, "{rest}");
+        }
+        for bad in ["", "evt_", "0199a3d27c507b2e8a415f0c9d3e1b27", "evt_0199A3D27C507B2E8A415F0C9D3E1B27"] {
+            assert_eq!(EventId::parse(bad), None, "{bad}");
+        }
     }
 }

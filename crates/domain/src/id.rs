@@ -64,4 +64,8 @@ ids! {
     AlertRuleId;
     /// A request for credits that a top-up rule made.
     TopUpId;
+    /// An endpoint of webhooks.
+    EndpointId;
+    /// An attempt to deliver a webhook.
+    DeliveryId;
 }

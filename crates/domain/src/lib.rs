@@ -41,11 +41,13 @@ pub use clock::Timestamp;
 pub use consume::{Consume, Consumption, Quote};
 pub use credit::{CreditType, Credits, Delta};
 pub use error::{Denial, Refusal, Shortfall};
-pub use event::{EventId, EventType};
+pub use event::{EventId, EventPlace, EventType};
 pub use forecast::{BurnRate, Forecast};
 pub use grant::{Draw, Grant, GrantSource, GrantState, Lot, NewGrant};
 pub use hold::{Hold, HoldState, NewHold};
-pub use id::{AlertRuleId, ApiKeyId, ConsumptionId, GrantId, HoldId, OrganizationId, RefundId, TopUpId};
+pub use id::{
+    AlertRuleId, ApiKeyId, ConsumptionId, DeliveryId, EndpointId, GrantId, HoldId, OrganizationId, RefundId, TopUpId,
+};
 pub use idempotency::{IdempotencyKey, KeyBinding};
 pub use metadata::Metadata;
 pub use movement::{Movement, MovementKind};
@@ -56,5 +58,5 @@ pub use standing::{Spending, Standing};
 pub use text::{ActionType, Actor, ExternalId, PlanCode};
 pub use top_up::{TopUp, TopUpRule, TopUpState, TopUpTerms};
 pub use usage::{UsageBucket, UsageLine, UsageSpan, UsageSums};
-pub use webhook::WebhookSecret;
+pub use webhook::{EventFilter, Verdict, WebhookSecret};
 pub use window::Validity;

@@ -13,6 +13,9 @@ pub enum Conflict {
     /// The API key is registered already.
     #[error("the API key is registered already")]
     KeyExists,
+    /// There are as many endpoints of webhooks as there may be.
+    #[error("there are as many endpoints of webhooks as there may be")]
+    TooManyEndpoints,
 }
 
 /// Why the store did not do what was asked. Texts of [`Unavailable`](Self::Unavailable) and [`Internal`](Self::Internal)

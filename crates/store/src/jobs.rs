@@ -45,6 +45,8 @@ pub enum Job {
     MakePartitions,
     /// Deleting the idempotency keys whose days are over.
     PruneKeys,
+    /// Deleting the attempts to deliver webhooks that are older than is kept.
+    PruneDeliveries,
     /// Dropping the history that is older than is to be kept.
     DropHistory,
     /// Collecting dead rows, and statistics, where there is need.
@@ -53,11 +55,12 @@ pub enum Job {
 
 impl Job {
     /// Every job, in the order in which they are done where all are due.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RollUpUsage,
         Self::RefreshSummary,
         Self::MakePartitions,
         Self::PruneKeys,
+        Self::PruneDeliveries,
         Self::DropHistory,
         Self::Vacuum,
     ];
@@ -69,6 +72,7 @@ impl Job {
             Self::RefreshSummary => "refresh_summary",
             Self::MakePartitions => "make_partitions",
             Self::PruneKeys => "prune_keys",
+            Self::PruneDeliveries => "prune_deliveries",
             Self::DropHistory => "drop_history",
             Self::Vacuum => "vacuum",
         }
@@ -95,6 +99,11 @@ pub enum JobDone {
     Pruned {
         /// How many.
         keys: u64,
+    },
+    /// Attempts to deliver webhooks were deleted.
+    PrunedDeliveries {
+        /// How many.
+        deliveries: u64,
     },
     /// History was dropped.
     Dropped(DroppedHistory),
@@ -203,6 +212,9 @@ impl Store {
             Job::RefreshSummary => self.refresh_summary().await.map(|materialized| JobDone::Refreshed { materialized }),
             Job::MakePartitions => self.make_partitions().await.map(|made| JobDone::Partitions { made }),
             Job::PruneKeys => self.prune_keys().await.map(|keys| JobDone::Pruned { keys }),
+            Job::PruneDeliveries => {
+                self.prune_deliveries().await.map(|deliveries| JobDone::PrunedDeliveries { deliveries })
+            }
             Job::DropHistory => self.drop_history().await.map(JobDone::Dropped),
             Job::Vacuum => self.vacuum().await.map(|tables| JobDone::Vacuumed { tables }),
         })
@@ -216,6 +228,7 @@ impl Store {
             Job::RefreshSummary => JobDone::Refreshed { materialized: self.engine() == Engine::Postgres },
             Job::MakePartitions => JobDone::Partitions { made: self.missing_partitions().await? },
             Job::PruneKeys => JobDone::Pruned { keys: self.expired_keys().await? },
+            Job::PruneDeliveries => JobDone::PrunedDeliveries { deliveries: self.old_deliveries().await? },
             Job::DropHistory => JobDone::Dropped(self.droppable_history().await?),
             Job::Vacuum => JobDone::Vacuumed { tables: self.tables_to_vacuum().await? },
         })

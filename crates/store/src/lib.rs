@@ -26,6 +26,7 @@ mod store;
 mod sweep;
 mod usage;
 mod verify;
+mod webhook;
 
 pub use alerts::{Evaluated, FORECASTS_EVERY};
 pub use audit::{AuditKey, AuditOperation, Author};
@@ -48,8 +49,14 @@ pub use repo::movement::LedgerPosition;
 pub use repo::organization::{NewOrganization, OrganizationUpdate, Search};
 pub use repo::plan::NewPlan;
 pub use repo::raised_event::RaisedEvent;
+pub use repo::webhook_delivery::DeliveryFilter;
+pub use repo::webhook_endpoint::{NewWebhookEndpoint, WEBHOOK_ENDPOINTS_MAX, WebhookEndpointUpdate};
 pub use retention::{DroppedHistory, RETENTION_MONTHS_MIN};
 pub use store::Store;
 pub use sweep::{SWEEP_PAUSE, Swept};
 pub use usage::{ForecastView, RolledUp, SummaryPage, SummaryRow, UsageQuery, UsageReport};
 pub use verify::{Check, VerifyReport};
+pub use webhook::{
+    Delivery, DeliveryOutcome, DeliveryReason, Event, EventBatch, EventDetail, NewDelivery, Progress, WebhookClaim,
+    WebhookEndpoint, WebhookInterest,
+};

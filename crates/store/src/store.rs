@@ -18,6 +18,7 @@ use crate::ledger::{Answer, ConsumeItem, Ledger};
 use crate::reader::{self, RESERVED_CONNECTIONS, Reader};
 use crate::sql::{Connection, connect_options_postgres, connect_options_sqlite};
 use crate::stats::{GaugeCache, PoolGauges, PoolShare, Stats};
+use crate::webhook::Wake;
 
 /// How long a pooled connection lives: modest, because after a migration the statements it has prepared may no longer
 /// fit the tables.
@@ -42,6 +43,7 @@ struct Inner {
     pool_max: u32,
     ledger: Ledger,
     caches: Arc<Caches>,
+    wake: Arc<Wake>,
     hearing: Mutex<Hearing>,
     config: StoreConfig,
     clock: Clock,
@@ -60,14 +62,16 @@ impl Store {
         };
         let stats = Arc::new(Stats::default());
         let (caches, hearing) = Caches::start(engine, &config, &pool, &stats)?;
+        let wake = Arc::new(Wake::default());
         let share = |share| Reader::new(pool.clone(), share, &config, Arc::clone(&stats));
         let inner = Inner {
             engine,
             reads: share(PoolShare::Reads),
             reserved: share(PoolShare::Reserved),
             pool_max: pool_max(&config),
-            ledger: Ledger::start(engine, &config, &caches, &stats),
+            ledger: Ledger::start(engine, &config, &caches, &stats, &wake),
             caches,
+            wake,
             hearing: Mutex::new(hearing),
             clock: config.clock.clone(),
             config,
@@ -149,6 +153,10 @@ impl Store {
 
     pub(crate) fn caches(&self) -> &Caches {
         &self.inner.caches
+    }
+
+    pub(crate) fn wake(&self) -> &Wake {
+        &self.inner.wake
     }
 
     pub(crate) fn queue(&self) -> &Ledger {

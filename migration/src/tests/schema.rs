@@ -20,7 +20,7 @@ use crate::{
 /// The longest name PostgreSQL keeps; it cuts longer ones without failing.
 const POSTGRES_NAME_BYTES_MAX: usize = 63;
 
-const TABLES: [&str; 32] = [
+const TABLES: [&str; 35] = [
     "alert_cursors",
     "alert_rules",
     "alert_states",
@@ -53,9 +53,12 @@ const TABLES: [&str; 32] = [
     "top_ups",
     "usage_rollups",
     "usage_totals",
+    "webhook_cursors",
+    "webhook_deliveries",
+    "webhook_endpoints",
 ];
 
-const INDEXES: [&str; 18] = [
+const INDEXES: [&str; 21] = [
     "idx_alert_rules_organization",
     "idx_alert_states_rule",
     "idx_audit_log_date",
@@ -73,6 +76,9 @@ const INDEXES: [&str; 18] = [
     "idx_idempotency_keys_expires_on",
     "idx_organization_credits_due",
     "idx_organization_members_user",
+    "idx_webhook_cursors_endpoint",
+    "idx_webhook_deliveries_date",
+    "idx_webhook_deliveries_endpoint",
     "uq_top_ups_open",
 ];
 

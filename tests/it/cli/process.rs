@@ -115,6 +115,11 @@ impl Server {
         assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
     }
 
+    /// Kills it, as a machine that fails would.
+    pub async fn kill(mut self) {
+        self.process.kill().await.unwrap();
+    }
+
     /// Waits for its end.
     pub async fn end(mut self) -> Ended {
         let status = timeout(PATIENCE, self.process.wait()).await.expect("the server ends").unwrap();

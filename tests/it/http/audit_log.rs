@@ -54,6 +54,11 @@ impl Scene<'_> {
         self.made("/holds", json!({ "action": "ai_chat" })).await
     }
 
+    /// An endpoint where nobody listens.
+    fn new_endpoint(&self) -> Value {
+        json!({ "url": "http://127.0.0.1:1/", "organization_id": self.organization.id })
+    }
+
     async fn case(&self, operation: &str) -> Case {
         const MADE: (bool, bool) = (false, true);
         const CHANGED: (bool, bool) = (true, true);
@@ -130,6 +135,23 @@ impl Scene<'_> {
                 } else {
                     self.app.admin.put(&path).json(rule).await.expect(200);
                     (self.by.delete(&path), GONE)
+                }
+            }
+            "createWebhookEndpoint" => (self.by.post("/v1/webhook-endpoints").json(self.new_endpoint()), MADE),
+            "updateWebhookEndpoint"
+            | "deleteWebhookEndpoint"
+            | "rotateWebhookSecret"
+            | "testWebhookEndpoint"
+            | "redeliverEvent" => {
+                let made = self.app.admin.post("/v1/webhook-endpoints").json(self.new_endpoint()).await.expect(201);
+                let at = format!("/v1/webhook-endpoints/{}", made["id"].as_str().unwrap());
+                let event = format!("evt_{}_1_0", self.organization.id.replace('-', ""));
+                match operation {
+                    "updateWebhookEndpoint" => (self.by.patch(&at).json(json!({ "enabled": false })), CHANGED),
+                    "deleteWebhookEndpoint" => (self.by.delete(&at), GONE),
+                    "rotateWebhookSecret" => (self.by.post(&format!("{at}/rotate-secret")), CHANGED),
+                    "testWebhookEndpoint" => (self.by.post(&format!("{at}/test")), MADE),
+                    _ => (self.by.post(&format!("{at}/redeliver")).json(json!({ "event_id": event })), MADE),
                 }
             }
             other => panic!("what line does {other} leave? If none, say why above"),

@@ -39,11 +39,13 @@ mod transport;
 mod usage;
 mod walk;
 
+pub(crate) use walk::Document;
+
 use serde_json::Value;
 use uuid::Uuid;
 
 /// The names of an object's fields, in order.
-fn fields(object: &Value) -> Vec<&str> {
+pub(crate) fn fields(object: &Value) -> Vec<&str> {
     let mut names: Vec<&str> = object.as_object().expect("an object").keys().map(String::as_str).collect();
     names.sort_unstable();
     names
@@ -51,19 +53,19 @@ fn fields(object: &Value) -> Vec<&str> {
 
 /// Asserts that an id is a UUIDv7, as the contract says of all of them.
 #[track_caller]
-fn assert_is_id(id: &Value) {
+pub(crate) fn assert_is_id(id: &Value) {
     let id: Uuid = id.as_str().unwrap_or_else(|| panic!("{id} is no text")).parse().unwrap();
     assert_eq!(id.get_version_num(), 7, "{id}");
 }
 
 /// Asserts that a text is an instant in UTC.
 #[track_caller]
-fn assert_is_instant(at: &Value) {
+pub(crate) fn assert_is_instant(at: &Value) {
     let at = at.as_str().unwrap_or_else(|| panic!("{at} is no text"));
     assert!(at.ends_with('Z') && at.parse::<multicredit_domain::Timestamp>().is_ok(), "{at}");
 }
 
 /// What stands in that field of every item.
-fn column(items: &[Value], field: &str) -> Vec<Value> {
+pub(crate) fn column(items: &[Value], field: &str) -> Vec<Value> {
     items.iter().map(|item| item[field].clone()).collect()
 }

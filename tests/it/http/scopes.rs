@@ -15,10 +15,13 @@ const NOW: &str = "2026-11-22T09:30:00Z";
 
 const SCOPES: [&str; 4] = ["read", "consume", "credit", "admin"];
 
-/// `read`: every GET, and quote; `consume`: consume, batch, events, holds; `credit`: grants, adjustments, refunds,
+/// `read`: every GET but that of a secret, and quote; `consume`: consume, batch, events, holds; `credit`: grants, adjustments, refunds,
 /// subscription; `admin`: everything.
 fn scope_of(operation: &Operation) -> &'static str {
     let path = operation.path.as_str();
+    if path.ends_with("/secret") {
+        return "admin";
+    }
     if operation.method == Method::GET || path.ends_with("/quote") {
         return "read";
     }
@@ -191,9 +194,10 @@ both_engines!(
                 (&Method::POST, "/v1/events" | "/v1/consume/batch") => {
                     assert_every_result_is_unknown(&answer.expect(200));
                 }
-                (&Method::POST, "/v1/api-keys" | "/v1/alert-rules") => {
+                (&Method::POST, "/v1/api-keys" | "/v1/alert-rules" | "/v1/webhook-endpoints") => {
                     drop(answer.refused(404, "unknown_organization"));
                 }
+                (_, path) if path.starts_with("/v1/webhook-endpoints/") => drop(answer.refused(404, "not_found")),
                 (&Method::DELETE | &Method::PATCH, _) | (&Method::GET, "/v1/alert-rules/{alert_rule_id}") => {
                     drop(answer.refused(404, "not_found"));
                 }

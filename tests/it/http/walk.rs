@@ -57,6 +57,13 @@ impl Document {
         paths.map(|(path, operations)| (path.clone(), methods(operations))).collect()
     }
 
+    /// The schema of that name.
+    pub fn schema(&self, name: &str) -> &Value {
+        let schema = &self.0["components"]["schemas"][name];
+        assert!(schema.is_object(), "there is no schema {name}");
+        schema
+    }
+
     /// The schema that one refers to, however it does.
     pub fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
         if let Some(name) = schema["$ref"].as_str() {
@@ -172,6 +179,7 @@ pub struct World {
     api_key_id: String,
     alert_rule_id: String,
     top_up_id: String,
+    endpoint_id: String,
 }
 
 impl World {
@@ -188,6 +196,8 @@ impl World {
         let rule = json!({
             "name": external_id, "organization_id": organization.id, "measure": "amount", "threshold": 0
         });
+        // Nobody listens there.
+        let endpoint = json!({ "url": "http://127.0.0.1:1/", "organization_id": organization.id });
         let plan = json!({ "allowance": { "ai": 1 }, "interval": "month" });
         app.admin.put("/v1/plans/pro-monthly").json(plan).await.expect(200);
         // From where the document's example counts: it cannot be moved afterwards.
@@ -201,6 +211,7 @@ impl World {
             api_key_id: id("/v1/api-keys", key).await,
             alert_rule_id: id("/v1/alert-rules", rule).await,
             top_up_id: top_up_id(app, &organization).await,
+            endpoint_id: id("/v1/webhook-endpoints", endpoint).await,
             external_id: external_id.to_owned(),
             organization,
         }
@@ -213,12 +224,16 @@ impl World {
 
     /// The operation's path, about another organization and what belongs to this one.
     pub fn path_in(&self, operation: &Operation, organization_id: &str) -> String {
+        // Its first movement was a grant.
+        let event_id = format!("evt_{}_1_0", self.organization.id.replace('-', ""));
         let values = [
             ("organization_id", organization_id),
             ("grant_id", &self.grant_id),
             ("consumption_id", &self.consumption_id),
             ("hold_id", &self.hold_id),
             ("api_key_id", &self.api_key_id),
+            ("endpoint_id", &self.endpoint_id),
+            ("event_id", &event_id),
             ("action_type", "ai_tokens"),
             ("alert_rule_id", &self.alert_rule_id),
             ("top_up_id", &self.top_up_id),
@@ -238,8 +253,10 @@ impl World {
         let (media_type, schema) = document.body(operation)?;
         let example = &schema["example"];
         assert!(example.is_object(), "{} has no example", operation.name());
-        let mut example: Value =
-            example.to_string().replace(EXAMPLE_ORGANIZATION, &self.organization.id).parse().unwrap();
+        let simple = |id: &str| id.replace('-', "");
+        let example = example.to_string().replace(EXAMPLE_ORGANIZATION, &self.organization.id);
+        let example = example.replace(&simple(EXAMPLE_ORGANIZATION), &simple(&self.organization.id));
+        let mut example: Value = example.parse().unwrap();
         if example["subject"] == EXAMPLE_EXTERNAL_ID {
             example["subject"] = self.external_id.as_str().into();
         }

@@ -166,22 +166,36 @@ impl Call {
         self
     }
 
+    /// Sends it to a server that may end meanwhile; `None` if no answer came.
+    pub async fn try_send(self) -> Option<Answer> {
+        let title = self.title();
+        self.exchange(&title).await.ok()
+    }
+
+    fn title(&self) -> String {
+        format!("{} {}", self.method, &self.path[..self.path.len().min(200)])
+    }
+
     async fn send(self) -> Answer {
-        let title = format!("{} {}", self.method, &self.path[..self.path.len().min(200)]);
+        let title = self.title();
+        self.exchange(&title).await.unwrap_or_else(|error| panic!("{title}: {error}"))
+    }
+
+    async fn exchange(self, title: &str) -> Result<Answer, String> {
         let mut request = Request::new(Full::new(self.body));
         let uri = format!("http://{}{}", self.client.address, self.path);
         *request.uri_mut() = uri.parse().unwrap_or_else(|error| panic!("{title}: {error}"));
         *request.headers_mut() = self.headers;
         *request.method_mut() = self.method.clone();
         let exchange = async {
-            let response = self.client.http.request(request).await.unwrap_or_else(|error| panic!("{title}: {error:?}"));
+            let response = self.client.http.request(request).await.map_err(|error| format!("{error:?}"))?;
             let (head, body) = response.into_parts();
-            let body = body.collect().await.unwrap_or_else(|error| panic!("{title}: {error:?}")).to_bytes();
-            (head, body)
+            let body = body.collect().await.map_err(|error| format!("{error:?}"))?.to_bytes();
+            Ok((head, body))
         };
-        let (head, body) =
-            tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| panic!("{title}: no answer"));
-        Answer::new(title, &self.method, head, body)
+        let exchanged = tokio::time::timeout(PATIENCE, exchange).await;
+        let (head, body) = exchanged.unwrap_or_else(|_| Err("no answer".to_owned()))?;
+        Ok(Answer::new(title.to_owned(), &self.method, head, body))
     }
 }
 

@@ -107,6 +107,7 @@ fn in_words(detail: &JobDone) -> String {
         JobDone::Refreshed { materialized: false } => "nothing: a view is always current".to_owned(),
         JobDone::Partitions { made } => format!("{made} months"),
         JobDone::Pruned { keys } => format!("{keys} idempotency keys"),
+        JobDone::PrunedDeliveries { deliveries } => format!("{deliveries} attempts to deliver webhooks"),
         JobDone::Dropped(DroppedHistory { organizations, attempts, partitions, left }) => {
             let left = if *left > 0 { format!(", {left} left for later") } else { String::new() };
             format!("{attempts} attempts of {organizations} organizations, {partitions} partitions{left}")

@@ -19,6 +19,8 @@ use crate::listener::PromptAcceptor;
 use crate::rate_limit::RateLimitSettings;
 use crate::report::schedule::ReportKeeper;
 use crate::shutdown::{self, StopSignals};
+use crate::webhook::courier::Courier;
+use crate::webhook::deliverer::Deliverer;
 
 /// How many requests one HTTP/2 connection may have open. poem sets no limit by itself.
 const HTTP2_STREAMS_MAX: u32 = 200;
@@ -90,6 +92,8 @@ async fn serve(
     let background = Background::start(store.clone(), args.schedule.schedule());
     let thresholds = args.thresholds.thresholds();
     let keeper = ReportKeeper::start(store.clone(), args.report_schedule, thresholds);
+    let webhook_networks = args.webhooks.webhook_allow.clone();
+    let deliverer = Deliverer::start(store.clone(), Courier::new(webhook_networks.clone()));
     let settings = AppSettings {
         readiness: readiness.clone(),
         metrics: args.metrics,
@@ -99,6 +103,7 @@ async fn serve(
             organization: NonZeroU32::new(args.organization_rate_limit),
         },
         traced: args.log.otlp_endpoint.is_some(),
+        webhook_networks,
         ..AppSettings::default()
     };
     let endpoint = app::endpoint(store.clone(), settings);
@@ -112,7 +117,7 @@ async fn serve(
         tracing::warn!("requests that had not ended in time were cut off");
     }
     let closing = async {
-        tokio::join!(background.stop(), keeper.stop());
+        tokio::join!(background.stop(), keeper.stop(), deliverer.stop());
         store.close().await;
     };
     let closed = timeout_at(asked_at + shutdown::TOTAL, closing).await;

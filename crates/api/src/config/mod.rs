@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, RangedU64ValueParser};
 use clap::{Args, Parser, Subcommand, value_parser};
+use multicredit_domain::webhook::Network;
 use multicredit_domain::{ApiKeyId, Credits};
 use multicredit_store::{RETENTION_MONTHS_MIN, Scope, StoreConfig};
 
@@ -228,6 +229,9 @@ pub struct ServeArgs {
     /// The jobs of the background.
     #[command(flatten)]
     pub schedule: ScheduleArgs,
+    /// Webhooks.
+    #[command(flatten)]
+    pub webhooks: WebhookArgs,
     /// What is kept.
     #[command(flatten)]
     pub retention: RetentionArgs,
@@ -641,6 +645,15 @@ fn parse_retention_months(text: &str) -> Result<u32, String> {
 
 /// A century: more is everything.
 const MONTHS_MAX: u32 = 1_200;
+
+/// Options of webhooks.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Webhooks")]
+pub struct WebhookArgs {
+    /// Networks that webhooks may be sent to although they are not public, such as 127.0.0.0/8 for development
+    #[arg(long, env = "MULTICREDIT_WEBHOOK_ALLOW", value_delimiter = ',', value_name = "NETWORK,...")]
+    pub webhook_allow: Vec<Network>,
+}
 
 /// Options of logging, which goes to standard error.
 #[derive(Debug, Clone, Args)]

@@ -9,9 +9,9 @@ pub mod http;
 mod process;
 mod text;
 
-use multicredit_store::Engine;
 use multicredit_store::performance::Thresholds;
 use multicredit_store::stats::{DecidedBy, PoolShare, Stats};
+use multicredit_store::{DeliveryOutcome, Engine};
 use poem::endpoint::BoxEndpoint;
 use poem::http::HeaderValue;
 use poem::{Body, Endpoint, EndpointExt as _, Request, Response};
@@ -68,8 +68,18 @@ async fn render(state: &State) -> String {
     write_thresholds(&mut page, &state.settings.thresholds);
     write_jobs(&mut page, stats);
     write_caches(&mut page, state);
+    write_webhooks(&mut page, stats);
     process::write(&mut page);
     page.into_text()
+}
+
+fn write_webhooks(page: &mut Page, stats: &Stats) {
+    page.family("multicredit_webhook_deliveries_total", Kind::Counter, "Attempts to deliver webhooks.");
+    for outcome in DeliveryOutcome::ALL {
+        page.sample(&[("outcome", outcome.as_str())], stats.webhooks.count(outcome));
+    }
+    page.family("multicredit_webhook_delivery_duration_seconds", Kind::Histogram, "How long such an attempt took.")
+        .histogram(&[], Unit::Microseconds, &stats.webhooks.took.snapshot());
 }
 
 fn write_build(page: &mut Page, state: &State) {

@@ -96,6 +96,9 @@ codes! {
     ExternalIdTaken = CONFLICT, "external_id_taken", "External id taken", "Another organization has this external_id.";
     /// The API key exists.
     KeyExists = CONFLICT, "key_exists", "Key exists", "This API key is registered already.";
+    /// There are as many endpoints of webhooks as there may be.
+    TooManyEndpoints = CONFLICT, "too_many_endpoints", "Too many endpoints",
+        "There are 20 endpoints of webhooks already; delete one.";
     /// The organization is closed.
     OrganizationClosed = CONFLICT, "organization_closed", "Organization closed", "The organization is closed for good.";
     /// The hold has ended.

@@ -66,6 +66,10 @@ sets! {
     Quoting = [NotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType];
     /// A write to a catalogue.
     Writing = [NotFound, RequestTimeout, ExternalIdTaken, PayloadTooLarge, UnsupportedMediaType];
+    /// An endpoint of webhooks is made.
+    Hooking = [NotFound, RequestTimeout, TooManyEndpoints, PayloadTooLarge, UnsupportedMediaType];
+    /// An endpoint of webhooks is changed, or sent to.
+    Rehooking = [NotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType];
     /// The end of an API key, or of a membership.
     Revoking = [NotFound];
     /// Credits are given, given back, or taken back.
@@ -141,7 +145,8 @@ fn response(status: u16) -> MetaResponse {
         408 => ("The body did not arrive in time.", None),
         409 => (
             "It conflicts with what there is: an `external_id` that is taken, a hold that has ended, a consumption of \
-             which less is left to refund, a top-up that was answered, an organization that is closed.",
+             which less is left to refund, a top-up that was answered, an organization that is closed, one endpoint of \
+             webhooks too many.",
             None,
         ),
         410 => ("The hold has expired, or what is asked for lies before the history that is kept.", None),

@@ -286,6 +286,7 @@ impl From<StoreError> for Problem {
             StoreError::Refused(refusal) => refusal.into(),
             StoreError::Conflict(Conflict::ExternalIdTaken) => Self::new(Code::ExternalIdTaken),
             StoreError::Conflict(Conflict::KeyExists) => Self::new(Code::KeyExists),
+            StoreError::Conflict(Conflict::TooManyEndpoints) => Self::new(Code::TooManyEndpoints),
             StoreError::NotFound => Self::new(Code::NotFound),
             StoreError::Busy => Self::new(Code::Overloaded),
             StoreError::OrganizationBusy => Self::new(Code::TooManyRequests),

@@ -32,6 +32,12 @@ pub const TOP_UP_ID: Uuid = id(0x0199_a3d6_4f20_7b93_8ac1_5e7d_2096_f84b);
 /// An API key.
 pub const API_KEY_ID: Uuid = id(0x0199_a3d1_0b77_7a90_a2f4_6c1d_5e83_9b40);
 
+/// An endpoint of webhooks.
+pub const ENDPOINT_ID: Uuid = id(0x0199_a3d6_4f1e_7b05_9d2c_8e71_6a40_b3f5);
+
+/// An attempt to deliver a webhook.
+pub const DELIVERY_ID: Uuid = id(0x0199_a3d6_8a2b_7c94_a5e0_3f17_d90c_64b8);
+
 /// The id of a request.
 pub const REQUEST_ID: &str = "0199a3d4-519f-7d11-8c3a-1f5e7b902d64";
 

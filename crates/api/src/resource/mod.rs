@@ -24,6 +24,7 @@ mod ledger;
 mod live_events;
 mod members;
 mod no_fields;
+mod organization_events;
 mod organizations;
 mod performance;
 mod plans;
@@ -37,6 +38,8 @@ mod top_ups;
 mod usage;
 mod usage_summary;
 mod users;
+mod webhook_deliveries;
+mod webhook_endpoints;
 
 pub use self::live_events::{balance_event, movement_event};
 pub use self::performance::LastReport;
@@ -46,7 +49,7 @@ use poem_openapi::OpenApi;
 
 use crate::auth::Auth;
 use crate::openapi::Secured;
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 /// Every operation.
 pub fn api() -> Secured<impl OpenApi> {
@@ -59,6 +62,7 @@ fn operations() -> impl OpenApi {
         (grants::Api, adjustments::Api, plans::Api, subscription::Api),
         (consume::Api, quote::Api, batch::Api, events::Api, consumptions::Api, refunds::Api, holds::Api),
         (alert_rules::Api, top_up_rules::Api, top_ups::Api, raised_events::Api, live_events::Api),
+        (webhook_endpoints::Api, webhook_deliveries::Api, organization_events::Api),
         (members::Api, users::Api, api_keys::Api, audit_log::Api, performance::Api, health::Api),
     )
 }
@@ -75,6 +79,14 @@ async fn exists<R, T>(auth: &Auth<R>, id: OrganizationId, items: &[T]) -> Result
 async fn unknown<R>(auth: &Auth<R>, id: OrganizationId, thing: Refusal) -> Problem {
     match auth.store().organization(id).await {
         Ok(_) => thing.into(),
+        Err(error) => error.into(),
+    }
+}
+
+/// The same of a thing that has no code of its own.
+async fn unknown_thing<R>(auth: &Auth<R>, id: OrganizationId) -> Problem {
+    match auth.store().organization(id).await {
+        Ok(_) => Problem::new(Code::NotFound),
         Err(error) => error.into(),
     }
 }

@@ -4,7 +4,7 @@
 //! resolves to something else a moment later changes nothing. No proxy is asked, for it would resolve by itself.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use multicredit_domain::webhook::{Network, is_public};
 use thiserror::Error;
@@ -50,11 +50,16 @@ impl Gate {
     /// A connection to one of the host's addresses that may be connected to, within [`WEBHOOK_CONNECT_TIMEOUT`] for
     /// everything. `host` is a name or an address without brackets.
     pub async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, GateError> {
-        timeout(WEBHOOK_CONNECT_TIMEOUT, self.dial(host, port)).await.map_err(|_| GateError::TimedOut)?
+        let dialled = timeout(WEBHOOK_CONNECT_TIMEOUT, self.dial(lookup_host((host, port)))).await;
+        dialled.map_err(|_| GateError::TimedOut)?
     }
 
-    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, GateError> {
-        let addresses = lookup_host((host, port)).await.map_err(GateError::Unresolved)?;
+    /// Knows the addresses that were found and not the name: it cannot be asked again.
+    async fn dial<A: Iterator<Item = SocketAddr>>(
+        &self,
+        found: impl Future<Output = io::Result<A>>,
+    ) -> Result<TcpStream, GateError> {
+        let addresses = found.await.map_err(GateError::Unresolved)?;
         let mut failure = GateError::Unresolved(io::ErrorKind::NotFound.into());
         for address in addresses {
             if !self.permits(address.ip()) {
@@ -126,6 +131,27 @@ mod tests {
         gate.connect("localhost", port).await.unwrap();
         assert!(gate.permits("1.1.1.1".parse().unwrap()));
         assert!(!gate.permits("169.254.169.254".parse().unwrap()));
+    }
+
+    /// A name that says one thing when it is judged and another one when it is used is used as it was judged.
+    #[tokio::test]
+    async fn a_name_that_changes_its_mind_changes_nothing() {
+        let wanted = TcpListener::bind(("127.0.0.2", 0)).await.unwrap();
+        let port = wanted.local_addr().unwrap().port();
+        let secret = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let gate = Gate::new(vec!["127.0.0.2/32".parse().unwrap()]);
+        let says = |host: [u8; 4]| async move { Ok([SocketAddr::from((host, port))].into_iter()) };
+        let stream = gate.dial(says([127, 0, 0, 2])).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap().ip(), IpAddr::from([127, 0, 0, 2]));
+        // The same name a moment later.
+        let refused = gate.dial(says([127, 0, 0, 1])).await;
+        assert!(matches!(refused, Err(GateError::Refused(_))), "{refused:?}");
+        // Of several addresses, those that are refused are not even tried.
+        let both =
+            async { Ok([[127, 0, 0, 1], [127, 0, 0, 2]].map(|host| SocketAddr::from((host, port))).into_iter()) };
+        assert_eq!(gate.dial(both).await.unwrap().peer_addr().unwrap().ip(), IpAddr::from([127, 0, 0, 2]));
+        let knocks = timeout(std::time::Duration::from_millis(100), secret.accept()).await;
+        assert!(knocks.is_err(), "{knocks:?}");
     }
 
     #[tokio::test]

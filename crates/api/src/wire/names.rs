@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use multicredit_domain::plan::PlanPeriod;
 use multicredit_domain::{
-    AlertMeasure, CreditType, GrantSource, GrantState, HoldState, MovementKind, OrganizationStatus, TopUpState,
-    UsageBucket,
+    AlertMeasure, CreditType, EventType, GrantSource, GrantState, HoldState, MovementKind, OrganizationStatus,
+    TopUpState, UsageBucket,
 };
-use multicredit_store::{AuditOperation, MemberRole, Scope};
+use multicredit_store::{AuditOperation, DeliveryOutcome, DeliveryReason, MemberRole, Scope};
 use poem_openapi::registry::MetaSchema;
 use serde::Serializer;
 
@@ -76,6 +76,12 @@ names! {
     UsageBucket, "UsageBucketLength", "How long a bucket of usage is, by the calendar of a time zone.";
     MemberRole, "MemberRole", "What a member may do in the customer's own system; it limits nothing here.";
     AuditOperation, "AuditOperation", "An operation that leaves a line in the audit log.";
+    EventType, "EventType", "What an event tells of.";
+    DeliveryReason, "DeliveryReason",
+        "Why it was sent: `event` because it had happened, `redelivery` and `test` because somebody wanted it.";
+    DeliveryOutcome, "DeliveryOutcome",
+        "`delivered`: the answer was 2xx. `failed`: it was not, and where an event had happened it is tried again. \
+         `given_up`: it was tried often enough. `gone`: the answer was 410, and the endpoint is disabled.";
     Scope, "Scope",
         "`read`: every GET and quotes. `consume`: consume, batch, events, holds. `credit`: grants, adjustments, refunds, \
          subscriptions. `admin`: everything.";

@@ -72,11 +72,23 @@ pub enum AuditOperation {
     PutTopUpRule,
     /// A top-up rule was deleted.
     DeleteTopUpRule,
+    /// An endpoint of webhooks was made.
+    CreateWebhookEndpoint,
+    /// An endpoint of webhooks was changed, or disabled because it is gone.
+    UpdateWebhookEndpoint,
+    /// An endpoint of webhooks was deleted.
+    DeleteWebhookEndpoint,
+    /// An endpoint of webhooks got another secret.
+    RotateWebhookSecret,
+    /// A test was sent to an endpoint of webhooks.
+    TestWebhookEndpoint,
+    /// An event was sent again to an endpoint of webhooks.
+    RedeliverEvent,
 }
 
 impl AuditOperation {
     /// Every operation.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 28] = [
         Self::CreateOrganization,
         Self::UpdateOrganization,
         Self::PutAction,
@@ -99,6 +111,12 @@ impl AuditOperation {
         Self::DeleteAlertRule,
         Self::PutTopUpRule,
         Self::DeleteTopUpRule,
+        Self::CreateWebhookEndpoint,
+        Self::UpdateWebhookEndpoint,
+        Self::DeleteWebhookEndpoint,
+        Self::RotateWebhookSecret,
+        Self::TestWebhookEndpoint,
+        Self::RedeliverEvent,
     ];
 
     /// The name in JSON, in the database and in the OpenAPI document.
@@ -126,6 +144,12 @@ impl AuditOperation {
             Self::DeleteAlertRule => "deleteAlertRule",
             Self::PutTopUpRule => "putTopUpRule",
             Self::DeleteTopUpRule => "deleteTopUpRule",
+            Self::CreateWebhookEndpoint => "createWebhookEndpoint",
+            Self::UpdateWebhookEndpoint => "updateWebhookEndpoint",
+            Self::DeleteWebhookEndpoint => "deleteWebhookEndpoint",
+            Self::RotateWebhookSecret => "rotateWebhookSecret",
+            Self::TestWebhookEndpoint => "testWebhookEndpoint",
+            Self::RedeliverEvent => "redeliverEvent",
         }
     }
 

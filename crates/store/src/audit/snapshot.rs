@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::ledger::Adjustment;
 use crate::repo::api_key::ApiKey;
+use crate::webhook::WebhookEndpoint;
 
 pub(crate) fn organization(organization: &Organization) -> Value {
     json!({
@@ -131,5 +132,19 @@ pub(crate) fn api_key(key: &ApiKey) -> Value {
         "scopes": key.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
         "organization_id": key.organization_id,
         "revoked_at": key.revoked_at,
+    })
+}
+
+/// Since when a secret is there, and never what it is.
+pub(crate) fn webhook_endpoint(endpoint: &WebhookEndpoint) -> Value {
+    json!({
+        "organization_id": endpoint.organization_id,
+        "url": endpoint.url,
+        "description": endpoint.description,
+        "events": endpoint.events.to_text().map(|events| events.split(',').map(str::to_owned).collect::<Vec<_>>()),
+        "enabled": endpoint.enabled,
+        "gone": endpoint.is_gone,
+        "secret_created_at": endpoint.secret_made_at,
+        "previous_secret_until": endpoint.previous.as_ref().map(|(_, until)| until),
     })
 }

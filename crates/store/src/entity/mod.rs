@@ -34,6 +34,9 @@ pub mod retention_checkpoints;
 pub mod subscriptions;
 pub mod top_up_rules;
 pub mod top_ups;
+pub mod webhook_cursors;
+pub mod webhook_deliveries;
+pub mod webhook_endpoints;
 
 /// The vector that stands in a row's columns, in the order of the credit types.
 pub(crate) fn credits(columns: [i64; COUNT], table: &'static str, column: &'static str) -> Result<Credits, BadRow> {

@@ -20,6 +20,7 @@ use crate::clock;
 use crate::config::{Engine, StoreConfig};
 use crate::error::StoreError;
 use crate::stats::Stats;
+use crate::webhook::Wake;
 
 /// Where the verdicts of a job will come.
 type Outcome = oneshot::Receiver<Vec<Verdict>>;
@@ -35,7 +36,13 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Starts the writers. Each connects when it takes its first batch.
-    pub(crate) fn start(engine: Engine, config: &StoreConfig, caches: &Arc<Caches>, stats: &Arc<Stats>) -> Self {
+    pub(crate) fn start(
+        engine: Engine,
+        config: &StoreConfig,
+        caches: &Arc<Caches>,
+        stats: &Arc<Stats>,
+        wake: &Arc<Wake>,
+    ) -> Self {
         let (sender, receiver) = mpsc::channel(limits::QUEUE_MAX);
         let waiting = Arc::new(Waiting::default());
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
@@ -44,8 +51,8 @@ impl Ledger {
             Engine::Sqlite => 1,
         };
         let start = |_| {
-            let (caches, stats) = (Arc::clone(caches), Arc::clone(stats));
-            let writer = Writer::new(engine, config.clone(), Arc::clone(&waiting), caches, stats);
+            let (caches, stats, wake) = (Arc::clone(caches), Arc::clone(stats), Arc::clone(wake));
+            let writer = Writer::new(engine, config.clone(), Arc::clone(&waiting), caches, stats, wake);
             tokio::spawn(writer.run(Arc::clone(&receiver)))
         };
         let writers = (0..count).map(start).collect();

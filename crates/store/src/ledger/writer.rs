@@ -27,13 +27,14 @@ use uuid::Uuid;
 use super::decide::{Effects, Verdict, decide};
 use super::express::{PriceBoard, RecentKeys};
 use super::queue::Waiting;
-use super::{Job, Task, limits, read, write};
+use super::{Job, Request, Task, limits, read, write};
 use crate::cache::Caches;
 use crate::clock::{self, Clock};
 use crate::config::{Engine, StoreConfig};
 use crate::error::{AttemptError, Fault, StoreError};
 use crate::sql::{Backend, Cell, Column, Connection, Kind, Statement};
 use crate::stats::{DecidedBy, Stats};
+use crate::webhook::Wake;
 
 /// A task that moves credits.
 pub(crate) struct Writer {
@@ -42,6 +43,7 @@ pub(crate) struct Writer {
     waiting: Arc<Waiting>,
     caches: Arc<Caches>,
     stats: Arc<Stats>,
+    wake: Arc<Wake>,
     connection: Option<Connection>,
     /// The server's side of a connection that was lost, to be ended before anything is looked for or done again.
     lost: Option<Backend>,
@@ -103,6 +105,7 @@ impl Writer {
         waiting: Arc<Waiting>,
         caches: Arc<Caches>,
         stats: Arc<Stats>,
+        wake: Arc<Wake>,
     ) -> Self {
         let takes_express = config.express && engine == Engine::Postgres;
         let express = takes_express.then(PriceBoard::default);
@@ -112,6 +115,7 @@ impl Writer {
             waiting,
             caches,
             stats,
+            wake,
             connection: None,
             lost: None,
             express,
@@ -130,6 +134,7 @@ impl Writer {
             self.waiting.leave(tasks.iter().copied());
             self.stats.ledger.batch_taken(tasks.len(), jobs.iter().map(|job| job.queued_at));
             let mut verdicts = self.execute_without_panic(&tasks).await.into_iter();
+            self.tell_deliverers(&tasks);
             for job in jobs {
                 let verdicts: Vec<Verdict> = verdicts.by_ref().take(job.tasks.len()).collect();
                 self.stats.ledger.decided(job.tasks.iter().map(|task| &task.request), &verdicts);
@@ -296,6 +301,15 @@ impl Writer {
             match effects.spending(account) {
                 Some(spending) => self.caches.spent(account.organization_id, spending).await,
                 None => self.caches.moved(account.organization_id, account.sequence).await,
+            }
+        }
+    }
+
+    /// Lets whoever delivers events look at once, where anybody wants to be told.
+    fn tell_deliverers(&self, tasks: &[&Task]) {
+        for task in tasks {
+            if self.wake.wants(matches!(task.request, Request::Consume(_))) {
+                self.wake.moved(task.organization_id);
             }
         }
     }

@@ -21,6 +21,8 @@ pub mod plan;
 pub mod raised_event;
 pub mod session;
 pub mod top_up;
+pub mod webhook_delivery;
+pub mod webhook_endpoint;
 
 use futures_util::future::BoxFuture;
 use multicredit_domain::{OrganizationId, Refusal};

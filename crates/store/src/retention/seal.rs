@@ -146,6 +146,24 @@ static PUT_CHECKPOINT: LazyLock<Statement> = LazyLock::new(|| {
     })
 });
 
+/// A row of a range that an enabled endpoint of webhooks was not told of: of one that wants such rows, and behind its cursor
+/// or without one yet.
+static FIND_UNTOLD: LazyLock<Statement> = LazyLock::new(|| {
+    Statement::new(by_range(), |d| {
+        format!(
+            "SELECT e.id FROM {} JOIN webhook_endpoints e ON e.enabled \
+             AND (e.organization_id IS NULL OR e.organization_id = v.organization_id) \
+             LEFT JOIN webhook_cursors k ON k.organization_id = v.organization_id AND k.endpoint_id = e.id \
+             WHERE EXISTS (SELECT 1 FROM credit_consumption_logs l \
+             WHERE l.organization_id = v.organization_id AND l.created_at >= v.since AND l.created_at < v.until \
+             AND ((l.success AND l.sequence >= COALESCE(k.sequence, 1) AND (e.wants_consumed OR l.hold_id IS NOT NULL)) \
+             OR (NOT l.success AND e.wants_refused AND (k.refused_at IS NULL OR l.created_at > k.refused_at \
+             OR (l.created_at = k.refused_at AND l.id > k.refused_id))))) LIMIT 1",
+            d.source
+        )
+    })
+});
+
 /// What dropping history would do, but for the partitions.
 pub(super) async fn backlog(connection: &mut Connection, cut: Timestamp) -> Result<DroppedHistory, StoreError> {
     let mut rows = BACKLOG.rows();
@@ -170,6 +188,8 @@ enum Outcome {
     Unsettled,
     /// Something before the cut, or a refund of it, is not in the rollups yet.
     NotRolledUp,
+    /// An endpoint of webhooks was not told of something before the cut yet.
+    Untold,
 }
 
 /// Seals organizations up to one instant.
@@ -216,7 +236,10 @@ impl<'a> Sealer<'a> {
                 }
                 Ok(None) => {
                     self.done.left += 1;
-                    tracing::warn!(organization = %organization_id, "history could not be sealed: it keeps being changed");
+                    tracing::warn!(
+                        organization = %organization_id,
+                        "history could not be sealed: it keeps being changed, or an endpoint of webhooks was not told yet"
+                    );
                 }
                 Err(error) => {
                     self.done.left += 1;
@@ -229,13 +252,16 @@ impl<'a> Sealer<'a> {
         Ok(())
     }
 
-    /// Seals one organization and answers of how many attempts; `None` if it did not come to rest.
+    /// Seals one organization and answers of how many attempts; `None` if it did not come to rest, or has something
+    /// that an endpoint of webhooks was not told of.
     async fn seal(&mut self, organization_id: OrganizationId) -> Result<Option<u64>, AttemptError> {
         for _ in 0..TRIES_MAX {
             match self.try_to_seal(organization_id).await? {
                 Outcome::Sealed(attempts) => return Ok(Some(attempts)),
                 Outcome::Nothing => return Ok(Some(0)),
                 Outcome::Unsettled => self.store.settle(organization_id).await?,
+                // Telling takes as long as the receiver does.
+                Outcome::Untold => return Ok(None),
                 Outcome::NotRolledUp => self.store.roll_up_organizations(&[organization_id].into()).await?,
             }
         }
@@ -258,6 +284,9 @@ impl<'a> Sealer<'a> {
         let through: Option<DateTimeUtc> = dropped.try_get("", "through")?;
         if through.is_none_or(|through| through < self.cut) {
             return Ok(Outcome::NotRolledUp);
+        }
+        if !self.connection.query(&FIND_UNTOLD, &range).await?.is_empty() {
+            return Ok(Outcome::Untold);
         }
         self.connection.begin().await?;
         let accounts = lock_accounts(&mut self.connection, [organization_id].into()).await?;

@@ -9,12 +9,14 @@ mod instrument;
 mod ledger;
 mod pool;
 mod registry;
+mod webhooks;
 
 pub use database::{DatabaseGauges, TableGauges};
 pub use instrument::{COUNT_BOUNDS, Counter, DURATION_BOUNDS_US, Distribution, Histogram};
 pub use ledger::{DecidedBy, LedgerStats, PathStats};
 pub use pool::{PoolGauges, PoolShare, ShareStats};
 pub use registry::{CacheLevel, CacheRegistry, CacheStats, JobOutcome, JobRuns, JobStats};
+pub use webhooks::WebhookStats;
 
 pub(crate) use database::GaugeCache;
 pub(crate) use pool::PoolStats;
@@ -30,4 +32,6 @@ pub struct Stats {
     pub jobs: JobStats,
     /// What is kept in memory.
     pub caches: CacheRegistry,
+    /// Webhooks.
+    pub webhooks: WebhookStats,
 }
