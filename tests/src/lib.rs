@@ -18,6 +18,7 @@ pub mod fixtures;
 pub mod oracle;
 pub mod pgbouncer;
 pub mod postgres;
+pub mod proxy;
 pub mod redis;
 pub mod rpc;
 pub mod scratch;
