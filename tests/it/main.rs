@@ -8,6 +8,7 @@ mod cli;
 mod credit_types;
 mod dashboard;
 mod express;
+mod fault;
 mod harness;
 mod holds;
 mod http;

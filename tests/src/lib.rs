@@ -14,6 +14,7 @@ pub mod app;
 mod both_engines;
 mod database;
 pub mod exposition;
+pub mod fault;
 pub mod fixtures;
 pub mod oracle;
 pub mod pgbouncer;
