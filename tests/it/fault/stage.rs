@@ -61,6 +61,7 @@ impl Stage {
         for _ in 0..servers {
             started.push(Some(serve(&url, &redis.url()).await));
         }
+        plant(&direct_url).await;
         let organizations = organizations(started[0].as_ref().unwrap()).await;
         let addresses = started.iter().flatten().map(|server| server.client.address()).collect();
         let journal =
@@ -334,6 +335,22 @@ async fn serve(url: &str, redis_url: &str) -> Server {
     let mut command = program(url, &arguments);
     command.env("REDIS_URL", redis_url).env("MULTICREDIT_LOG", "error");
     Server::spawn(command).await
+}
+
+/// Plants a bug where one is named, to see that a run finds it. In the database, so that the program stays as it is.
+async fn plant(url: &str) {
+    let sql = match setting("PLANT", String::new()).as_str() {
+        "" => return,
+        // No key is ever bound.
+        "forgotten_keys" => {
+            "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+             CREATE TRIGGER forget BEFORE INSERT ON idempotency_keys FOR EACH ROW EXECUTE FUNCTION forget()"
+        }
+        other => panic!("no bug is named {other}"),
+    };
+    let connection = Database::connect(url).await.unwrap();
+    connection.execute_unprepared(sql).await.unwrap();
+    connection.close().await.unwrap();
 }
 
 async fn organizations(server: &Server) -> Vec<String> {
