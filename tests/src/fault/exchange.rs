@@ -139,14 +139,12 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn message(api_key: &str, asked: &[Asked]) -> String {
-    let (path, key, body) = match &asked[0] {
-        Asked { path: Some(path), key, body } => {
-            (path.as_str(), format!("Idempotency-Key: {key}\r\n"), body.to_string())
-        }
-        Asked { path: None, .. } => {
-            let items: Vec<&Value> = asked.iter().map(|asked| &asked.body).collect();
-            ("/v1/consume/batch", String::new(), json!({ "items": items }).to_string())
-        }
+    let Asked { path, key, body } = &asked[0];
+    let (path, key, body) = if let Some(path) = path {
+        (path.as_str(), format!("Idempotency-Key: {key}\r\n"), body.to_string())
+    } else {
+        let items: Vec<&Value> = asked.iter().map(|asked| &asked.body).collect();
+        ("/v1/consume/batch", String::new(), json!({ "items": items }).to_string())
     };
     format!(
         "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {api_key}\r\n{key}\
