@@ -379,7 +379,7 @@ async fn slow_disk(duration: Duration) {
             let end = Instant::now() + duration;
             let mut file = std::fs::File::create(&path).unwrap();
             while Instant::now() < end {
-                file.write_all(&[1; 65_536]).unwrap();
+                file.write_all(&[1; 8_192]).unwrap();
                 file.sync_all().unwrap();
             }
             std::fs::remove_file(&path).unwrap();
