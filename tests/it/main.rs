@@ -9,6 +9,7 @@ mod cli;
 mod credit_types;
 mod dashboard;
 mod express;
+mod fault;
 mod harness;
 mod holds;
 mod http;

@@ -3,88 +3,16 @@
 //! `docs/PERFORMANCE.md` gives these numbers. A proxy between the store and the server counts how often the server says
 //! that it is ready for the next query, which it says once in each round trip.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use multicredit_domain::OrganizationId;
 use multicredit_store::{ConsumeItem, Store, StoreConfig};
 use tests::fixtures::{ai, key, organization, purchase, request};
+use tests::proxy::{Cut, Proxy};
 use tests::{Engine, TestDb, run};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-
-/// A proxy before a server, and how many round trips have passed through it.
-struct Proxy {
-    address: String,
-    round_trips: Arc<AtomicUsize>,
-}
-
-impl Proxy {
-    async fn before(server: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let round_trips = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&round_trips);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&server).await.unwrap();
-                tokio::spawn(pass(client, server, Arc::clone(&count)));
-            }
-        });
-        Self { address, round_trips }
-    }
-
-    fn round_trips(&self) -> usize {
-        self.round_trips.load(Ordering::SeqCst)
-    }
-}
-
-async fn pass(client: TcpStream, server: TcpStream, count: Arc<AtomicUsize>) {
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    tokio::spawn(async move {
-        let _ = tokio::io::copy(&mut from_client, &mut to_server).await;
-    });
-    // The first answer may be the one byte that refuses encryption.
-    let first = from_server.read_u8().await.unwrap();
-    to_client.write_u8(first).await.unwrap();
-    let mut kind = (first != b'N').then_some(first);
-    loop {
-        let letter = if let Some(letter) = kind.take() {
-            letter
-        } else {
-            let Ok(letter) = from_server.read_u8().await else { return };
-            if to_client.write_u8(letter).await.is_err() {
-                return;
-            }
-            letter
-        };
-        let Ok(length) = from_server.read_u32().await else { return };
-        let mut body = vec![0; length as usize - 4];
-        if from_server.read_exact(&mut body).await.is_err() {
-            return;
-        }
-        // Counted before the client can see it.
-        if letter == b'Z' {
-            count.fetch_add(1, Ordering::SeqCst);
-        }
-        let mut message = length.to_be_bytes().to_vec();
-        message.append(&mut body);
-        if to_client.write_all(&message).await.is_err() {
-            return;
-        }
-    }
-}
 
 /// A store whose connections go through a proxy.
 async fn store_behind_a_proxy(db: &TestDb) -> (Store, Proxy) {
-    let url = db.url();
-    let (before, rest) = url.split_once('@').unwrap();
-    let (server, database) = rest.split_once('/').unwrap();
-    let server = server.replace("localhost", "127.0.0.1");
-    let proxy = Proxy::before(server).await;
-    let store = Store::open(StoreConfig::new(format!("{before}@{}/{database}", proxy.address))).await.unwrap();
-    (store, proxy)
+    let (proxy, url) = Proxy::before_database(db.url()).await;
+    (Store::open(StoreConfig::new(url)).await.unwrap(), proxy)
 }
 
 /// What everybody has: more than any test here spends.
@@ -166,6 +94,45 @@ fn a_key_that_another_server_has_bound_is_found_and_costs_no_second_charge() {
         let balance = store.balance(acme).await.unwrap();
         assert_eq!(balance.balance.available, ai(CREDITS - 4));
         other.close().await;
+        store.close().await;
+    });
+}
+
+/// Both go by the portable path, the consumption because its action was not charged before, and have no key: executed
+/// once more, the one would fail and the other be charged twice.
+#[test]
+fn a_batch_that_was_found_after_a_cut_is_not_executed_again_if_the_connection_is_cut_once_more() {
+    run(Engine::Postgres, async |db| {
+        let (store, proxy) = store_behind_a_proxy(&db).await;
+        let acme = organization(&store, "acme", ai(CREDITS)).await;
+        let cut_twice = || [Cut::AfterCommit, Cut::BeforeRollback].map(|cut| proxy.cut(cut));
+        cut_twice();
+        store.consume(acme, request("ai_image", 1), None).await.unwrap();
+        assert_eq!(proxy.cuts_made(), 2);
+        assert_eq!(store.balance(acme).await.unwrap().balance.available, ai(CREDITS - 5));
+        cut_twice();
+        store.grant(acme, purchase(ai(7)), None).await.unwrap();
+        assert_eq!(proxy.cuts_made(), 4);
+        assert_eq!(store.balance(acme).await.unwrap().balance.available, ai(CREDITS + 2));
+        store.close().await;
+    });
+}
+
+#[test]
+fn wherever_a_connection_is_cut_everything_happens_once() {
+    run(Engine::Postgres, async |db| {
+        let (store, proxy) = store_behind_a_proxy(&db).await;
+        let acme = organization(&store, "acme", ai(CREDITS)).await;
+        store.consume(acme, request("ai_chat", 1), None).await.unwrap();
+        let cuts = [Cut::BeforeCommit, Cut::AfterCommit, Cut::MidBatch];
+        for cut in cuts {
+            proxy.cut(cut);
+            store.consume(acme, request("ai_chat", 1), None).await.unwrap();
+            proxy.cut(cut);
+            store.grant(acme, purchase(ai(10)), None).await.unwrap();
+        }
+        assert_eq!(proxy.cuts_made(), 2 * cuts.len());
+        assert_eq!(store.balance(acme).await.unwrap().balance.available, ai(CREDITS - 1 + 3 * 9));
         store.close().await;
     });
 }

@@ -111,8 +111,12 @@ impl Server {
 
     /// Asks it to stop, as supervisors do.
     pub async fn terminate(&self) {
-        let id = self.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+        self.signal("TERM").await;
+    }
+
+    /// Sends it a signal.
+    pub async fn signal(&self, name: &str) {
+        signal(&self.id().to_string(), name).await;
     }
 
     /// Kills it, as a machine that fails would.
@@ -136,6 +140,11 @@ impl Server {
         self.terminate().await;
         self.end().await.succeeded()
     }
+}
+
+/// Sends a signal to the process of that id.
+pub async fn signal(id: &str, name: &str) {
+    assert!(Command::new("kill").args([&format!("-{name}"), id]).status().await.unwrap().success());
 }
 
 async fn read_all(mut stream: impl AsyncRead + Unpin) -> String {

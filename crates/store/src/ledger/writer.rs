@@ -265,14 +265,16 @@ impl Writer {
         if let Some((Some(marker), _)) = doubt {
             let organizations: BTreeSet<_> = tasks.iter().map(|task| task.organization_id).collect();
             read::lock_accounts(connection, organizations).await?;
-            let committed = exists(connection, *marker).await?;
-            if let Some((_, verdicts)) = doubt.take()
-                && committed
-            {
-                connection.rollback().await?;
+            if exists(connection, *marker).await? {
+                // It has happened, whatever becomes of this attempt: until the verdicts are on their way, a failure or
+                // the deadline must leave the doubt as it is, or the batch would be executed once more.
+                if connection.rollback().await.is_err() {
+                    self.lose_connection();
+                }
                 self.forget(tasks).await;
-                return Ok(verdicts);
+                return doubt.take().map(|(_, verdicts)| verdicts).ok_or_else(|| unanswered().into());
             }
+            *doubt = None;
         }
         let facts = read::read(connection, &clock, tasks).await?;
         let seen = PriceBoard::of(&facts);

@@ -1,0 +1,292 @@
+//! A proxy before PostgreSQL that understands enough of its protocol to count, and to fail at an exact point.
+//!
+//! It counts how often the server says that it is ready for the next query, once in each round trip. It cuts a
+//! connection just before a commit is passed on, after the server has committed and before it can say so, and in the
+//! middle of a message. And it can be slow, or a black hole, in both directions.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// The name under which the ledger's writers connect; others are not cut.
+const LEDGER: &[u8] = b"multicredit ledger";
+
+/// The function whose call is a transaction of its own: it commits at the end of its message.
+const CALL: &[u8] = b"consume_credits_express(";
+
+/// The version of the protocol with which a session begins; anything else before it asks for something else.
+const PROTOCOL: [u8; 4] = [0, 3, 0, 0];
+
+/// A message of this size and more is one that carries a batch.
+const BATCH_BYTES: usize = 100;
+
+/// Where a connection of the ledger is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The commit is not passed on.
+    BeforeCommit,
+    /// The commit is passed on, and the answer is not.
+    AfterCommit,
+    /// Half of a message of a batch is passed on.
+    MidBatch,
+    /// The rollback is not passed on.
+    BeforeRollback,
+}
+
+/// What the connections of a proxy share.
+#[derive(Default)]
+struct Shared {
+    round_trips: AtomicUsize,
+    /// What is to be cut, in this order.
+    cuts: Mutex<VecDeque<Cut>>,
+    made: AtomicUsize,
+    delay_ms: AtomicU64,
+    partition: watch::Sender<bool>,
+}
+
+/// A proxy before a server.
+pub struct Proxy {
+    address: String,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    /// A proxy before the server at that `host:port`.
+    ///
+    /// # Panics
+    ///
+    /// If nothing can listen on this machine.
+    pub async fn before(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it listens").to_string();
+        let shared = Arc::new(Shared::default());
+        let passing = Arc::clone(&shared);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(pass(client, server.clone(), Arc::clone(&passing)));
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// A proxy before the server of a database, and the URL of the database through it.
+    ///
+    /// # Panics
+    ///
+    /// If it is no URL of the form `postgres://user@host:port/database`.
+    pub async fn before_database(url: &str) -> (Self, String) {
+        let (before, rest) = url.split_once('@').expect("a user");
+        let (server, database) = rest.split_once('/').expect("a database");
+        let proxy = Self::before(server.replace("localhost", "127.0.0.1")).await;
+        let url = format!("{before}@{}/{database}", proxy.address);
+        (proxy, url)
+    }
+
+    /// How many round trips have passed.
+    pub fn round_trips(&self) -> usize {
+        self.shared.round_trips.load(Ordering::SeqCst)
+    }
+
+    /// Cuts once more, when it comes to that and to what was to be cut before.
+    pub fn cut(&self, cut: Cut) {
+        self.shared.cuts().push_back(cut);
+    }
+
+    /// How many cuts were made.
+    pub fn cuts_made(&self) -> usize {
+        self.shared.made.load(Ordering::SeqCst)
+    }
+
+    /// Holds back every message for so long.
+    pub fn delay(&self, delay: Duration) {
+        self.shared.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    /// Lets nothing through any more, in any direction, or everything again.
+    pub fn partition(&self, is_partitioned: bool) {
+        self.shared.partition.send_replace(is_partitioned);
+    }
+}
+
+impl Shared {
+    fn cuts(&self) -> std::sync::MutexGuard<'_, VecDeque<Cut>> {
+        self.cuts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether that is to be cut now.
+    fn takes(&self, cut: Cut) -> bool {
+        let mut cuts = self.cuts();
+        let is_next = cuts.front() == Some(&cut);
+        if is_next {
+            cuts.pop_front();
+            self.made.fetch_add(1, Ordering::SeqCst);
+        }
+        is_next
+    }
+
+    /// Waits as long as a message has to.
+    async fn gate(&self) {
+        let delay = self.delay_ms.load(Ordering::SeqCst);
+        if delay > 0 {
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+        }
+        let mut partition = self.partition.subscribe();
+        // The sender lives as long as this value.
+        let _ = partition.wait_for(|is_partitioned| !is_partitioned).await;
+    }
+}
+
+/// Passes on what both sides say until one of them ends, or is cut off: then both are.
+async fn pass(client: TcpStream, server: String, shared: Arc<Shared>) {
+    shared.gate().await;
+    let Ok(server) = TcpStream::connect(&server).await else { return };
+    if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
+        return;
+    }
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let is_silent = AtomicBool::new(false);
+    tokio::select! {
+        _ = ask(from_client, to_server, &shared, &is_silent) => {}
+        _ = answer(from_server, to_client, &shared, &is_silent) => {}
+    }
+}
+
+/// Reads what comes after a message's letter.
+async fn body(from: &mut OwnedReadHalf) -> std::io::Result<Vec<u8>> {
+    let length = from.read_u32().await?;
+    let mut message = length.to_be_bytes().to_vec();
+    message.resize((length as usize).max(4), 0);
+    from.read_exact(&mut message[4..]).await?;
+    Ok(message)
+}
+
+/// Passes on what the client says.
+async fn ask(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    shared: &Shared,
+    is_silent: &AtomicBool,
+) -> std::io::Result<()> {
+    let is_ledger = loop {
+        let message = body(&mut from).await?;
+        to.write_all(&message).await?;
+        if message.get(4..8) == Some(&PROTOCOL[..]) {
+            break contains(&message, LEDGER);
+        }
+    };
+    let mut session = Session::default();
+    loop {
+        let letter = from.read_u8().await?;
+        let mut message = body(&mut from).await?;
+        message.insert(0, letter);
+        shared.gate().await;
+        match session.point(letter, &message[5..]).filter(|_| is_ledger) {
+            Some(Point::Commit) if shared.takes(Cut::BeforeCommit) => return Ok(()),
+            Some(Point::Commit) if shared.takes(Cut::AfterCommit) => is_silent.store(true, Ordering::SeqCst),
+            Some(Point::Rollback) if shared.takes(Cut::BeforeRollback) => return Ok(()),
+            Some(Point::Batch) if shared.takes(Cut::MidBatch) => {
+                return to.write_all(&message[..message.len() / 2]).await;
+            }
+            _ => {}
+        }
+        to.write_all(&message).await?;
+    }
+}
+
+/// Passes on what the server says. Where it is to be silent, its next answer is the end.
+async fn answer(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    shared: &Shared,
+    is_silent: &AtomicBool,
+) -> std::io::Result<()> {
+    let mut is_first = true;
+    loop {
+        let letter = from.read_u8().await?;
+        // The first answer may be the one byte that refuses encryption.
+        if std::mem::take(&mut is_first) && letter == b'N' {
+            to.write_u8(letter).await?;
+            continue;
+        }
+        let mut message = body(&mut from).await?;
+        message.insert(0, letter);
+        let is_ready = letter == b'Z';
+        if is_silent.load(Ordering::SeqCst) {
+            if is_ready {
+                return Ok(());
+            }
+            continue;
+        }
+        shared.gate().await;
+        // Counted before the client can see it.
+        if is_ready {
+            shared.round_trips.fetch_add(1, Ordering::SeqCst);
+        }
+        to.write_all(&message).await?;
+    }
+}
+
+/// A point of a session at which it can be cut.
+enum Point {
+    Commit,
+    Rollback,
+    Batch,
+}
+
+/// What must be remembered of a session to know its points.
+#[derive(Default)]
+struct Session {
+    /// The names of the prepared calls that are transactions of their own.
+    calls: HashSet<Vec<u8>>,
+    is_call: bool,
+    is_in_transaction: bool,
+}
+
+impl Session {
+    fn point(&mut self, letter: u8, body: &[u8]) -> Option<Point> {
+        match letter {
+            b'Q' if body.starts_with(b"COMMIT") => {
+                self.is_in_transaction = false;
+                Some(Point::Commit)
+            }
+            b'Q' if body.starts_with(b"ROLLBACK") => {
+                self.is_in_transaction = false;
+                Some(Point::Rollback)
+            }
+            b'Q' => {
+                self.is_in_transaction |= body.starts_with(b"BEGIN");
+                None
+            }
+            b'P' => {
+                if contains(body, CALL) {
+                    self.calls.insert(text(body).to_vec());
+                }
+                None
+            }
+            b'B' => {
+                let statement = text(&body[(text(body).len() + 1).min(body.len())..]);
+                self.is_call = self.calls.contains(statement);
+                let is_batch = self.is_call || (self.is_in_transaction && body.len() >= BATCH_BYTES);
+                is_batch.then_some(Point::Batch)
+            }
+            b'S' => std::mem::take(&mut self.is_call).then_some(Point::Commit),
+            _ => None,
+        }
+    }
+}
+
+/// The bytes before the first zero.
+fn text(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
