@@ -9,7 +9,7 @@
 
 use sea_orm_migration::{
     MigrationTrait, SchemaManager,
-    prelude::{DbErr, Expr, Index},
+    prelude::{ConditionalStatement, DbErr, Expr, ExprTrait, Index},
     schema::{
         big_integer, boolean, integer, text, text_null, timestamp_with_time_zone, timestamp_with_time_zone_null, uuid,
         uuid_null,
@@ -56,6 +56,13 @@ impl MigrationTrait for Migration {
             .references_organization()
             .create(manager)
             .await?;
+        let of_owner = Index::create()
+            .name("idx_webhook_endpoints_organization")
+            .table(ENDPOINTS)
+            .col("organization_id")
+            .and_where(Expr::col("deleted_at").is_null())
+            .take();
+        manager.create_index(of_owner).await?;
         TableDraft::new(CURSORS)
             .column(uuid("organization_id"))
             .column(uuid("endpoint_id"))

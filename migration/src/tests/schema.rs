@@ -58,7 +58,7 @@ const TABLES: [&str; 35] = [
     "webhook_endpoints",
 ];
 
-const INDEXES: [&str; 21] = [
+const INDEXES: [&str; 22] = [
     "idx_alert_rules_organization",
     "idx_alert_states_rule",
     "idx_audit_log_date",
@@ -79,6 +79,7 @@ const INDEXES: [&str; 21] = [
     "idx_webhook_cursors_endpoint",
     "idx_webhook_deliveries_date",
     "idx_webhook_deliveries_endpoint",
+    "idx_webhook_endpoints_organization",
     "uq_top_ups_open",
 ];
 

@@ -61,4 +61,16 @@ INSERT INTO top_up_rules (organization_id, credit_type, threshold, amount, timeo
 INSERT INTO top_ups (organization_id, id, credit_type, amount, state, requested_at, expires_at)
     SELECT id, gen_random_uuid(), 'sms', 10, CASE m WHEN 1 THEN 'requested' ELSE 'timed_out' END, now(),
         now() + interval '1 hour' FROM o, generate_series(1, 5) AS m;
+CREATE TEMPORARY TABLE w AS SELECT gen_random_uuid() AS id, id AS organization_id FROM o;
+INSERT INTO webhook_endpoints (id, organization_id, url, wants_consumed, wants_refused, enabled, is_gone, secret,
+    secret_made_at, created_at, updated_at)
+    SELECT id, organization_id, 'https://example.org/', false, false, true, false,
+        'whsec_' || encode(sha256('a test'), 'base64'), now(), now(), now() FROM w;
+INSERT INTO webhook_cursors (organization_id, endpoint_id, sequence, place, told_at, refused_at, refused_id,
+    refused_until, raised_number, failures, due_at, leased_until)
+    SELECT organization_id, id, 31, 0, now(), now(), id, now(), 6, 0, now(), now() FROM w;
+INSERT INTO webhook_deliveries (organization_id, endpoint_id, id, event_id, event_type, reason, attempt, outcome,
+    status_code, duration_ms, created_at)
+    SELECT organization_id, id, gen_random_uuid(), 'evt_', 'grant.created', 'event', 1, 'delivered', 200, 5, now()
+    FROM w, generate_series(1, 5);
 SELECT refresh_organization_usage_summary();

@@ -35,6 +35,11 @@ struct Scene<'a> {
     organization: Organization,
 }
 
+/// Whether there is a `before` and an `after`.
+const MADE: (bool, bool) = (false, true);
+const CHANGED: (bool, bool) = (true, true);
+const GONE: (bool, bool) = (true, false);
+
 impl Scene<'_> {
     fn at(&self, rest: &str) -> String {
         self.organization.path(rest)
@@ -59,10 +64,21 @@ impl Scene<'_> {
         json!({ "url": "http://127.0.0.1:1/", "organization_id": self.organization.id })
     }
 
+    /// A change of an endpoint that the admin makes first.
+    async fn of_endpoint(&self, operation: &str) -> (Call, (bool, bool)) {
+        let made = self.app.admin.post("/v1/webhook-endpoints").json(self.new_endpoint()).await.expect(201);
+        let at = format!("/v1/webhook-endpoints/{}", made["id"].as_str().unwrap());
+        let event = format!("evt_{}_1_0", self.organization.id.replace('-', ""));
+        match operation {
+            "updateWebhookEndpoint" => (self.by.patch(&at).json(json!({ "enabled": false })), CHANGED),
+            "deleteWebhookEndpoint" => (self.by.delete(&at), GONE),
+            "rotateWebhookSecret" => (self.by.post(&format!("{at}/rotate-secret")), CHANGED),
+            "testWebhookEndpoint" => (self.by.post(&format!("{at}/test")), MADE),
+            _ => (self.by.post(&format!("{at}/redeliver")).json(json!({ "event_id": event })), MADE),
+        }
+    }
+
     async fn case(&self, operation: &str) -> Case {
-        const MADE: (bool, bool) = (false, true);
-        const CHANGED: (bool, bool) = (true, true);
-        const GONE: (bool, bool) = (true, false);
         let grant = json!({ "credits": { "ai": 5 }, "source": "purchase" });
         let plan = json!({ "allowance": { "ai": 1 }, "interval": "month" });
         let (call, states) = match operation {
@@ -142,18 +158,7 @@ impl Scene<'_> {
             | "deleteWebhookEndpoint"
             | "rotateWebhookSecret"
             | "testWebhookEndpoint"
-            | "redeliverEvent" => {
-                let made = self.app.admin.post("/v1/webhook-endpoints").json(self.new_endpoint()).await.expect(201);
-                let at = format!("/v1/webhook-endpoints/{}", made["id"].as_str().unwrap());
-                let event = format!("evt_{}_1_0", self.organization.id.replace('-', ""));
-                match operation {
-                    "updateWebhookEndpoint" => (self.by.patch(&at).json(json!({ "enabled": false })), CHANGED),
-                    "deleteWebhookEndpoint" => (self.by.delete(&at), GONE),
-                    "rotateWebhookSecret" => (self.by.post(&format!("{at}/rotate-secret")), CHANGED),
-                    "testWebhookEndpoint" => (self.by.post(&format!("{at}/test")), MADE),
-                    _ => (self.by.post(&format!("{at}/redeliver")).json(json!({ "event_id": event })), MADE),
-                }
-            }
+            | "redeliverEvent" => self.of_endpoint(operation).await,
             other => panic!("what line does {other} leave? If none, say why above"),
         };
         let is_nobodys = ["putAction", "putPlan"].contains(&operation);

@@ -79,17 +79,29 @@ const MORE: &[(&str, &[&str])] = &[
     ("/v1/users/{user_id}/organizations", &["?limit=1"]),
     ("/v1/actions", &["?limit=1"]),
     ("/v1/alert-rules", &["?limit=1"]),
+    ("/v1/webhook-endpoints", &["?limit=1"]),
+    ("/v1/webhook-endpoints/{endpoint_id}/deliveries", &["?limit=1"]),
     ("/v1/organizations/{organization_id}/events", &["?limit=1"]),
     ("/v1/organizations/{organization_id}/top-ups", &["?limit=1"]),
     ("/v1/plans", &["?limit=1"]),
     ("/v1/api-keys", &["?limit=1"]),
 ];
 
+/// What is read whole on purpose: who changes an endpoint of webhooks has it counted what all of them want, and an endpoint
+/// of all organizations begins with a cursor for each.
+const WHOLE_ON_PURPOSE: [&str; 2] = ["webhook_endpoints read whole", "organization_credits read whole"];
+
 /// What SQLite names and does not read. The first are written into the program of an `INSERT` or an `UPDATE` for the case
 /// that a transaction has broken a foreign key and might mend it; the summary is a view there, over what organizations
 /// there are.
-const NAMED_BY_SQLITE: [&str; 5] =
-    ["api_keys", "dashboard_sessions", "subscriptions", "usage_totals", "mv_organization_usage_summary"];
+const NAMED_BY_SQLITE: [&str; 6] = [
+    "api_keys",
+    "dashboard_sessions",
+    "subscriptions",
+    "webhook_endpoints",
+    "usage_totals",
+    "mv_organization_usage_summary",
+];
 
 /// Asks the database what it does, and is not what is looked at here.
 const MEASURING: &str = "/v1/performance";
@@ -282,7 +294,11 @@ fn every_operation_reads_by_an_index_on_postgres() {
             lines.remove("api_keys by uq_api_keys_digest");
         }
         hold("postgres", &accesses);
-        let whole: Vec<_> = accesses.values().flatten().filter(|line| line.ends_with(WHOLE)).collect();
+        let of_endpoints = |operation: &str| operation.contains("/webhook-endpoints") && !operation.starts_with("GET");
+        let is_on_purpose = |operation: &str, line: &str| of_endpoints(operation) && WHOLE_ON_PURPOSE.contains(&line);
+        let lines = accesses.iter().flat_map(|(operation, lines)| lines.iter().map(move |line| (operation, line)));
+        let whole: Vec<_> =
+            lines.filter(|(operation, line)| line.ends_with(WHOLE) && !is_on_purpose(operation, line)).collect();
         assert!(whole.is_empty(), "{whole:?}");
         app.stop().await;
     });
