@@ -53,7 +53,7 @@ fn bench_in(folder: &Folder, arguments: &[&str]) -> Command {
 /// A run of `bench` as short as it can be.
 async fn bench(arguments: &[&str]) -> Ended {
     let folder = Folder::new();
-    let tiny = ["--rounds", "1", "--seconds", "0.3", "--organizations", "100", "--clients", "8"];
+    let tiny = ["--rounds", "1", "--seconds", "0.5", "--organizations", "100", "--clients", "8"];
     let ended = finish(bench_in(&folder, &[&tiny, arguments].concat())).await;
     folder.assert_nothing_stays().await;
     ended.succeeded()

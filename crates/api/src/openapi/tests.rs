@@ -1,5 +1,7 @@
-use poem_openapi::registry::{MetaOperation, MetaParamIn};
+use std::panic::catch_unwind;
+
 use serde_json::Value;
+use std::panic::catch_unwind;
 
 use super::*;
 
@@ -117,6 +119,11 @@ fn assert_fits(document: &Value, schema: &Value, example: &Value, at: &str) {
     let schema = resolve(document, schema);
     for part in schema["allOf"].as_array().into_iter().flatten() {
         assert_fits(document, part, example, at);
+    }
+    if let Some(kinds) = schema["anyOf"].as_array() {
+        let fits = |kind: &Value| catch_unwind(|| assert_fits(document, kind, example, at)).is_ok();
+        assert!(kinds.iter().any(fits), "{at} is one of its kinds");
+        return;
     }
     if example.is_null() {
         assert_eq!(schema["nullable"], true, "{at} is null");

@@ -128,6 +128,10 @@ both_engines!(
         let asks = json!({ "threshold": 5, "amount": 5 });
         app.admin.put(&world.organization.path("/top-up-rules/sms")).json(asks).await.expect(200);
         app.store.evaluate_alerts().await.unwrap();
+        let send_test = operations.iter().find(|operation| operation.path.ends_with("/test")).unwrap();
+        for _ in 0..2 {
+            assert!(world.call(&app.admin, &document, send_test).await.status < 300);
+        }
 
         let mut cursors = Vec::new();
         for list in &lists {
