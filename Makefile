@@ -39,11 +39,10 @@ test: ## Install what is missing, start throwaway PostgreSQL and Redis, run ever
 model: ## Hold the ledger against the naive one in 10,000 random sequences on each engine
 	MULTICREDIT_MODEL_SEQUENCES=10000 cargo test --package tests --test it -- model:: --nocapture
 
-<<<<<<< HEAD
 .PHONY: deliveries
 deliveries: ## Kill a server 200 times on each engine while it delivers webhooks, and look for what was lost
 	MULTICREDIT_DELIVERY_KILLS=200 cargo test --package tests --test it -- webhooks::kills --nocapture
-=======
+
 # Not by nextest either. One after the other: each has the machine for itself. SEED=... makes it another run.
 SEED ?= 1
 fault_run := MULTICREDIT_FAULT_SEED=$(SEED) MULTICREDIT_FAULT_RESULTS="$(CURDIR)/docs/results/fault.md" \
@@ -56,7 +55,6 @@ fault: ## Kill, cut, delay and lie under load for long; adds to docs/results/fau
 	MULTICREDIT_FAULT_ROUNDS=10 MULTICREDIT_FAULT_FAULTS=kill_postgres $(fault_run) fault::whatever
 	MULTICREDIT_FAULT_CUTS=1000 $(fault_run) fault::a_commit
 	MULTICREDIT_FAULT_KEYS=10000 $(fault_run) fault::a_key
->>>>>>> fault
 
 .PHONY: build
 build: ## Build the programs as released, into target/release

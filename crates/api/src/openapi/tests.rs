@@ -1,7 +1,7 @@
 use std::panic::catch_unwind;
 
+use poem_openapi::registry::{MetaOperation, MetaParamIn};
 use serde_json::Value;
-use std::panic::catch_unwind;
 
 use super::*;
 
