@@ -171,6 +171,11 @@ impl Context {
         self.standing.as_deref()
     }
 
+    /// The same, for whoever writes the answer's headers when the request has the context no longer.
+    pub fn shared_standing(&self) -> Option<Arc<Standing>> {
+        self.standing.clone()
+    }
+
     /// The request's id.
     pub const fn request_id(&self) -> &RequestId {
         &self.request_id

@@ -65,7 +65,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Envelope<E> {
         let is_api = request.uri().path().starts_with("/v1");
         let is_page = dashboard::is_below(request.uri().path());
         let context = Context::new(self.state.clone(), request_id.clone());
-        let limited = context.clone();
+        let standing = context.shared_standing();
         let answering = async {
             let (mut response, operation) = match self.answer(request, context).await {
                 Ok(response) => {
@@ -96,7 +96,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Envelope<E> {
         let mut response = answering.instrument(span).await;
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, request_id.header());
-        if let Some(standing) = limited.standing() {
+        if let Some(standing) = standing {
             standing.write(headers);
         }
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
