@@ -2,9 +2,10 @@
 
 use chrono::TimeDelta;
 use multicredit_domain::{ActionType, Consumption, ConsumptionId, OrganizationId, Refusal, Timestamp};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::entity::credit_consumption_logs::{Column, Entity, Model};
 use crate::error::StoreError;
 use crate::page::{Page, PageRequest};
@@ -13,6 +14,9 @@ use crate::store::Store;
 /// How far an id's instant and its row's lie apart at most, for all that is expected: the first is of a server's clock, the
 /// second of the database's. What lies farther apart is found, too, only not as fast.
 const CLOCKS_DIFFER_MAX: TimeDelta = TimeDelta::hours(1);
+
+/// How far back from its beginning a page is looked for at first: a month or two of the log, as it lies.
+const RECENT: TimeDelta = TimeDelta::days(28);
 
 /// Which consumptions are wanted; `None` is all.
 #[derive(Debug, Clone, Default)]
@@ -101,12 +105,9 @@ impl Store {
                 .filter(Condition::any().add(Column::CreatedAt.lt(created_at)).add(Column::Id.lt(id.uuid())));
         }
         let to = filter.to;
-        let mut rows = query
-            .order_by_desc(Column::CreatedAt)
-            .order_by_desc(Column::Id)
-            .limit(page.fetch_limit())
-            .all(self.database())
-            .await?;
+        let query = query.order_by_desc(Column::CreatedAt).order_by_desc(Column::Id);
+        let newest = page.after.map(|after| after.created_at).or(to);
+        let mut rows = self.newest_log_rows(query, newest, page.fetch_limit()).await?;
         if let Some(checkpoint) = self.checkpoint(organization_id).await? {
             if to.is_some_and(|to| to <= checkpoint.through) {
                 return Err(Refusal::BeyondRetention.into());
@@ -115,6 +116,28 @@ impl Store {
         }
         let items = rows.into_iter().map(Consumption::try_from).collect::<Result<_, _>>()?;
         Ok(Page::new(items, page.limit, |item: &Consumption| LogPosition { created_at: item.created_at, id: item.id }))
+    }
+}
+
+impl Store {
+    /// The first rows of such a query of one organization's rows, ordered from the newest to the oldest, none of which is
+    /// newer than `newest`; `None` is now. Those of the last time before it are looked for by themselves, and the others
+    /// only if these are too few: on PostgreSQL each month is a table to be opened, and for an order over all of them
+    /// each is read from.
+    pub(super) async fn newest_log_rows(
+        &self,
+        query: Select<Entity>,
+        newest: Option<Timestamp>,
+        limit: u64,
+    ) -> Result<Vec<Model>, StoreError> {
+        let edge = newest.unwrap_or_else(clock::now) - RECENT;
+        let recent = query.clone().filter(Column::CreatedAt.gte(edge));
+        let mut rows = recent.limit(limit).all(self.database()).await?;
+        let missing = limit.saturating_sub(u64::try_from(rows.len()).unwrap_or(limit));
+        if missing > 0 {
+            rows.extend(query.filter(Column::CreatedAt.lt(edge)).limit(missing).all(self.database()).await?);
+        }
+        Ok(rows)
     }
 }
 

@@ -132,9 +132,8 @@ impl Store {
             .filter(credit_consumption_logs::Column::Sequence.lte(last))
             .filter(credit_consumption_logs::Column::HoldId.is_null())
             .order_by_desc(credit_consumption_logs::Column::CreatedAt)
-            .order_by_desc(credit_consumption_logs::Column::Sequence)
-            .one(self.database())
-            .await?;
+            .order_by_desc(credit_consumption_logs::Column::Sequence);
+        let spent = self.newest_log_rows(spent, Some(at), 1).await?.pop();
         let booked = booked.map(Movement::try_from).transpose()?;
         let spent = spent.map(Consumption::try_from).transpose()?;
         let newest = merge(booked.into_iter().collect(), spent.into_iter().collect()).into_iter().next();
@@ -173,7 +172,8 @@ impl Store {
             query = query.filter(Column::CreatedAt.lte(after.created_at)).filter(Column::Sequence.lt(after.sequence));
         }
         let query = query.order_by_desc(Column::CreatedAt).order_by_desc(Column::Sequence);
-        let rows = query.limit(page.fetch_limit()).all(self.database()).await?;
+        let newest = page.after.map(|after| after.created_at);
+        let rows = self.newest_log_rows(query, newest, page.fetch_limit()).await?;
         Ok(rows.into_iter().map(Consumption::try_from).collect::<Result<_, _>>()?)
     }
 }
