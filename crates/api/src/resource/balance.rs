@@ -118,7 +118,8 @@ impl Api {
     ) -> Result<Json<Balance>, Failure<failures::ReadingHistory>> {
         let id = auth.organization(organization_id.0)?;
         let view = match at.0 {
-            Some(at) => auth.store().balance_at(id, at).await?,
+            // Boxed: it is large, and seldom wanted.
+            Some(at) => Box::pin(auth.store().balance_at(id, at)).await?,
             None => auth.store().shown_balance(id, fresh.0.is_some_and(|Flag(fresh)| fresh)).await?,
         };
         Ok(Json(view.into()))

@@ -94,6 +94,22 @@ impl Balances {
             return Ok(Arc::clone(&kept.standing));
         }
         let known = slot.map_or(0, |slot| slot.sequence);
+        // Boxed: what is large here should not be carried about by whoever finds something.
+        Box::pin(self.look_up(organization_id, known, clock, shared, load)).await
+    }
+
+    /// What Redis has, or the database, of a movement that is `known` or of a later one.
+    async fn look_up<F>(
+        &self,
+        organization_id: OrganizationId,
+        known: i64,
+        clock: Option<Timestamp>,
+        shared: &Shared,
+        load: impl Fn() -> F,
+    ) -> Result<Arc<Standing>, StoreError>
+    where
+        F: Future<Output = Result<Standing, StoreError>> + Send,
+    {
         if let Some((standing, ttl)) = shared.standing(organization_id).await
             && standing.sequence() >= known
         {

@@ -39,9 +39,12 @@ impl Store {
     /// The balance to be shown: one that is kept, if there is one, unless a `fresh` one is asked for. It is of the
     /// instant that it names, and nothing may be decided from it.
     pub async fn shown_balance(&self, organization_id: OrganizationId, fresh: bool) -> Result<BalanceView, StoreError> {
-        let load = || async move {
-            let SettledBook { book, as_of, .. } = self.settled_book(organization_id).await?;
-            Ok(Standing::of(&book, as_of))
+        // Boxed: it is large, and nearly never wanted.
+        let load = || {
+            Box::pin(async move {
+                let SettledBook { book, as_of, .. } = self.settled_book(organization_id).await?;
+                Ok(Standing::of(&book, as_of))
+            })
         };
         let clock = self.clock().manual_instant();
         let standing = self.caches().standing(organization_id, fresh, clock, load).await?;
