@@ -173,15 +173,23 @@ impl Receiver {
     }
 }
 
+/// Answers one request after the other, as long as they are answered with a status.
 async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
-    let mut received = read(&mut stream).await?;
+    while answer_one(&mut stream, &shared).await? {}
+    stream.shutdown().await.ok()
+}
+
+/// Answers a request, and whether another one may follow.
+async fn answer_one(stream: &mut TcpStream, shared: &Shared) -> Option<bool> {
+    let mut received = read(stream).await?;
     let answer = (shared.behaviour.lock().unwrap_or_else(PoisonError::into_inner))(&received);
     received.answer = answer.clone();
     shared.received.lock().unwrap_or_else(PoisonError::into_inner).push(received);
-    let head = match answer {
-        Answer::Status(status) => format!("HTTP/1.1 {status} Said\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+    let (head, stays) = match answer {
+        Answer::Status(status) => (format!("HTTP/1.1 {status} Said\r\nContent-Length: 0\r\n\r\n"), true),
         Answer::Redirect(url) => {
-            format!("HTTP/1.1 307 Elsewhere\r\nLocation: {url}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            let head = "Content-Length: 0\r\nConnection: close\r\n\r\n";
+            (format!("HTTP/1.1 307 Elsewhere\r\nLocation: {url}\r\n{head}"), false)
         }
         Answer::Hang => {
             tokio::time::sleep(PATIENCE).await;
@@ -203,7 +211,7 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
         }
     };
     stream.write_all(head.as_bytes()).await.ok()?;
-    stream.shutdown().await.ok()
+    Some(stays)
 }
 
 async fn read(stream: &mut TcpStream) -> Option<Received> {

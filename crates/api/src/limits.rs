@@ -2,6 +2,7 @@
 //!
 //! Limits of what a value may be (the length of a name, the range of an amount) belong to the value's type.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// The most bytes of a body that are looked at. A full batch of 1,000 items with metadata stays well below.
@@ -109,16 +110,37 @@ pub const WEBHOOK_ANSWER_HEAD_MAX_BYTES: usize = 16 * 1024;
 /// The most of an answer's body that is read, and thrown away, so that the receiver sees an orderly end.
 pub const WEBHOOK_ANSWER_BODY_MAX_BYTES: usize = 16 * 1024;
 
+/// How long a connection to a receiver is kept that nobody uses: less than what servers usually allow, so that it is
+/// seldom closed at the moment when it is used again.
+pub const WEBHOOK_CONNECTION_IDLE_MAX: Duration = Duration::from_secs(4);
+
+/// How long a connection to a receiver is used at all: what its host's name leads to is asked anew at least that often.
+pub const WEBHOOK_CONNECTION_LIFETIME: Duration = Duration::from_secs(30);
+
 /// How many webhooks one process sends at once.
 pub const WEBHOOK_CONCURRENCY_MAX: usize = 64;
 
 /// How many of them to one endpoint, so that one that hangs holds up nobody else.
 pub const WEBHOOK_ENDPOINT_CONCURRENCY_MAX: usize = 8;
 
+/// How many pairs of an endpoint and an organization one process has in hand, with those that wait for their turn to be
+/// sent.
+pub const WEBHOOK_PAIRS_MAX: usize = 256;
+
+/// How many of them of one endpoint.
+pub const WEBHOOK_ENDPOINT_PAIRS_MAX: usize = 32;
+
+/// How many webhooks one process sends a second, where nothing is said: what a machine of two cores does beside a ledger at
+/// its limit that gets no more than a tenth slower by it.
+pub const WEBHOOK_RATE_DEFAULT: NonZeroU32 = NonZeroU32::new(500).unwrap();
+
+/// The least that it may be: with less, pairs would wait for their turn longer than they may be had in hand.
+pub const WEBHOOK_RATE_MIN: u32 = 10;
+
 /// How often a deliverer looks at everybody, beside those whom its own process has moved.
 pub const WEBHOOK_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long it waits at least between two looks at those.
+/// How long it waits at least between two looks.
 pub const WEBHOOK_PAUSE_MIN: Duration = Duration::from_millis(25);
 
 /// How long a secret that was replaced still signs as well, in seconds, where nothing is said: long enough to bring the

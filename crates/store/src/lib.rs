@@ -57,6 +57,6 @@ pub use sweep::{SWEEP_PAUSE, Swept};
 pub use usage::{ForecastView, RolledUp, SummaryPage, SummaryRow, UsageQuery, UsageReport};
 pub use verify::{Check, VerifyReport};
 pub use webhook::{
-    Delivery, DeliveryOutcome, DeliveryReason, Event, EventBatch, EventDetail, NewDelivery, Progress, WebhookClaim,
-    WebhookEndpoint, WebhookInterest,
+    Delivery, DeliveryOutcome, DeliveryReason, Event, EventBatch, EventDetail, NewDelivery, Position, Progress,
+    WebhookClaim, WebhookEndpoint, WebhookInterest, WebhookPair, WebhookRecord,
 };

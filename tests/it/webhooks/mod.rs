@@ -9,6 +9,7 @@ mod telling;
 
 use std::collections::BTreeMap;
 
+use multicredit::limits::WEBHOOK_RATE_DEFAULT;
 use multicredit::webhook::courier::Courier;
 use multicredit::webhook::deliverer::Deliverer;
 use multicredit_domain::{Amount, EventId, EventType, OrganizationId};
@@ -28,7 +29,7 @@ struct Hook {
 
 /// A deliverer of the application's store that may go to receivers.
 fn deliverer(store: &Store) -> Deliverer {
-    Deliverer::start(store.clone(), Courier::new(own_network()))
+    Deliverer::start(store.clone(), Courier::new(own_network()), WEBHOOK_RATE_DEFAULT)
 }
 
 /// A new endpoint, told of these events, or of the usual ones.

@@ -1,5 +1,6 @@
 //! Where nothing is sent: addresses that are not public, however they are written, found or redirected to.
 
+use multicredit::limits::WEBHOOK_RATE_DEFAULT;
 use multicredit::webhook::courier::{Courier, Letter};
 use multicredit::webhook::deliverer::Deliverer;
 use multicredit_domain::webhook::{EventFilter, Verdict, WebhookSecret};
@@ -104,7 +105,7 @@ both_engines!(
         let by_name = hook(app, &receiver, Some(&acme), None).await;
         let url = format!("http://localhost:{}/", receiver.port());
         app.admin.patch(&by_name.path).json(json!({ "url": url })).await.expect(200);
-        let closed = Deliverer::start(app.store.clone(), Courier::new(Vec::new()));
+        let closed = Deliverer::start(app.store.clone(), Courier::new(Vec::new()), WEBHOOK_RATE_DEFAULT);
         app.grant(&acme, json!({ "credits": { "ai": 1 }, "source": "purchase" })).await;
         let log = format!("{}/deliveries", by_name.path);
         while app.admin.all(&log, 5).await.is_empty() {

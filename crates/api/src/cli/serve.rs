@@ -93,7 +93,7 @@ async fn serve(
     let thresholds = args.thresholds.thresholds();
     let keeper = ReportKeeper::start(store.clone(), args.report_schedule, thresholds);
     let webhook_networks = args.webhooks.webhook_allow.clone();
-    let deliverer = Deliverer::start(store.clone(), Courier::new(webhook_networks.clone()));
+    let deliverer = Deliverer::start(store.clone(), Courier::new(webhook_networks.clone()), args.webhooks.webhook_rate);
     let settings = AppSettings {
         readiness: readiness.clone(),
         metrics: args.metrics,

@@ -10,6 +10,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use multicredit_store::{RETENTION_MONTHS_MIN, Scope, StoreConfig};
 
 use self::value::{OPENING_EXAMPLE, parse_opening, parse_scope, parse_seconds};
 use crate::background::Schedule;
+use crate::limits::{WEBHOOK_RATE_DEFAULT, WEBHOOK_RATE_MIN};
 use crate::shutdown;
 
 pub use self::report::{ReportArgs, ReportSchedule, Since, ThresholdArgs};
@@ -653,6 +655,24 @@ pub struct WebhookArgs {
     /// Networks that webhooks may be sent to although they are not public, such as 127.0.0.0/8 for development
     #[arg(long, env = "MULTICREDIT_WEBHOOK_ALLOW", value_delimiter = ',', value_name = "NETWORK,...")]
     pub webhook_allow: Vec<Network>,
+    /// How many webhooks are sent a second, by this process: what is behind is told as fast as that
+    #[arg(
+        long,
+        env = "MULTICREDIT_WEBHOOK_RATE",
+        default_value_t = WEBHOOK_RATE_DEFAULT,
+        value_parser = parse_webhook_rate,
+        value_name = "A_SECOND"
+    )]
+    pub webhook_rate: NonZeroU32,
+}
+
+/// More is no limit.
+const WEBHOOK_RATE_MAX: u32 = 100_000;
+
+fn parse_webhook_rate(text: &str) -> Result<NonZeroU32, String> {
+    let rate =
+        text.parse().ok().filter(|rate: &NonZeroU32| (WEBHOOK_RATE_MIN..=WEBHOOK_RATE_MAX).contains(&rate.get()));
+    rate.ok_or_else(|| format!("must be from {WEBHOOK_RATE_MIN} to {WEBHOOK_RATE_MAX}"))
 }
 
 /// Options of logging, which goes to standard error.

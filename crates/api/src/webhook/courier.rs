@@ -1,21 +1,23 @@
 //! Sending one webhook once: a connection through the gate, a signed request, a bounded look at the answer.
 //!
-//! Every attempt has a connection of its own, because the address is judged when it is opened. Redirects are answers like
-//! any other, and not followed. Of the answer nothing counts but its status.
+//! A connection is kept for a moment for what is sent to the same endpoint next. Its address was judged when it was
+//! opened, and it leads nowhere else, so a name that changes its mind meanwhile changes nothing. Redirects are answers
+//! like any other, and not followed. Of the answer nothing counts but its status.
 
+use std::collections::HashMap;
 use std::fmt::Display;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
 use multicredit_domain::webhook::{Network, WebhookSecret};
-use multicredit_domain::{Timestamp, Verdict};
+use multicredit_domain::{EndpointId, Timestamp, Verdict};
 use multicredit_store::WebhookEndpoint;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
@@ -27,7 +29,10 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::gate::Gate;
 use super::target::Target;
-use crate::limits::{WEBHOOK_ANSWER_BODY_MAX_BYTES, WEBHOOK_ANSWER_HEAD_MAX_BYTES, WEBHOOK_TIMEOUT};
+use crate::limits::{
+    WEBHOOK_ANSWER_BODY_MAX_BYTES, WEBHOOK_ANSWER_HEAD_MAX_BYTES, WEBHOOK_CONNECTION_IDLE_MAX,
+    WEBHOOK_CONNECTION_LIFETIME, WEBHOOK_TIMEOUT,
+};
 
 /// Who sends.
 const AGENT: &str = concat!("multicredit/", env!("CARGO_PKG_VERSION"));
@@ -37,6 +42,20 @@ const AGENT: &str = concat!("multicredit/", env!("CARGO_PKG_VERSION"));
 pub struct Courier {
     gate: Gate,
     tls: TlsConnector,
+    kept: Arc<Kept>,
+}
+
+/// Connections that nobody uses at the moment, by whom they lead to and by which URL.
+#[derive(Default)]
+struct Kept(Mutex<HashMap<(EndpointId, String), Vec<Open>>>);
+
+/// A connection that can take a request.
+struct Open {
+    sender: SendRequest<Full<Bytes>>,
+    opened: Instant,
+    used: Instant,
+    /// What moves its bytes.
+    _driver: Driver,
 }
 
 /// What became of an attempt.
@@ -66,7 +85,7 @@ pub struct Letter<'a> {
 impl Courier {
     /// A courier that goes to public addresses, and to those of `allowed`.
     pub fn new(allowed: Vec<Network>) -> Self {
-        Self { gate: Gate::new(allowed), tls: TlsConnector::from(Arc::new(tls())) }
+        Self { gate: Gate::new(allowed), tls: TlsConnector::from(Arc::new(tls())), kept: Arc::default() }
     }
 
     /// The gate that it goes through.
@@ -97,16 +116,95 @@ impl Courier {
     async fn exchange(&self, endpoint: &WebhookEndpoint, letter: Letter<'_>) -> Result<u16, String> {
         let target = Target::parse(&endpoint.url).map_err(|error| error.to_string())?;
         let request = request(&target, endpoint.secrets(letter.at), letter)?;
+        if let Some(kept) = self.kept.take(endpoint)
+            && let Ok(status) = self.ask(endpoint, kept, request.clone()).await
+        {
+            return Ok(status);
+        }
+        // None was kept, or the receiver has closed it: that says nothing of the receiver.
+        let open = self.open(&target).await?;
+        self.ask(endpoint, open, request).await
+    }
+
+    async fn open(&self, target: &Target) -> Result<Open, String> {
         let stream = self.gate.connect(&target.host, target.port).await.map_err(|error| error.to_string())?;
         // Small requests that wait for nothing.
         let _ = stream.set_nodelay(true);
         if !target.is_secure {
-            return ask(stream, request).await;
+            return Open::over(stream).await;
         }
         let name = ServerName::try_from(target.host.clone()).map_err(|_| "the host has no name for TLS".to_owned())?;
         let stream = self.tls.connect(name, stream).await.map_err(|error| format!("no TLS: {error}"))?;
-        ask(stream, request).await
+        Open::over(stream).await
     }
+
+    /// Sends a request, and keeps the connection if it can take another one.
+    async fn ask(
+        &self,
+        endpoint: &WebhookEndpoint,
+        mut open: Open,
+        request: Request<Full<Bytes>>,
+    ) -> Result<u16, String> {
+        let answer = open.sender.send_request(request).await.map_err(broken)?;
+        let status = answer.status().as_u16();
+        if drain(answer.into_body()).await && open.sender.ready().await.is_ok() {
+            open.used = Instant::now();
+            self.kept.keep(endpoint, open);
+        }
+        Ok(status)
+    }
+}
+
+impl Kept {
+    /// A connection to the endpoint, if there is one that is not old.
+    fn take(&self, endpoint: &WebhookEndpoint) -> Option<Open> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_endpoint = kept.get_mut(&(endpoint.id, endpoint.url.clone()))?;
+        while let Some(open) = of_endpoint.pop() {
+            if open.is_good() {
+                return Some(open);
+            }
+        }
+        None
+    }
+
+    fn keep(&self, endpoint: &WebhookEndpoint, open: Open) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, open| {
+            open.retain(Open::is_good);
+            !open.is_empty()
+        });
+        kept.entry((endpoint.id, endpoint.url.clone())).or_default().push(open);
+    }
+}
+
+impl Open {
+    async fn over<S>(stream: S) -> Result<Self, String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(WEBHOOK_ANSWER_HEAD_MAX_BYTES)
+            .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        let driver = Driver(tokio::spawn(async move {
+            // What goes wrong is told to whoever waits for the answer.
+            let _ = connection.await;
+        }));
+        let opened = Instant::now();
+        Ok(Self { sender, opened, used: opened, _driver: driver })
+    }
+
+    fn is_good(&self) -> bool {
+        self.sender.is_ready()
+            && self.used.elapsed() < WEBHOOK_CONNECTION_IDLE_MAX
+            && self.opened.elapsed() < WEBHOOK_CONNECTION_LIFETIME
+    }
+}
+
+fn broken(error: impl Display) -> String {
+    format!("the connection broke: {error}")
 }
 
 impl std::fmt::Debug for Courier {
@@ -137,7 +235,6 @@ fn request<'a>(
         .header(HOST, &target.authority)
         .header(USER_AGENT, AGENT)
         .header(CONTENT_TYPE, "application/json")
-        .header(CONNECTION, "close")
         .header("webhook-id", letter.id)
         .header("webhook-timestamp", timestamp)
         .header("webhook-signature", WebhookSecret::header(secrets, letter.id, timestamp, letter.body))
@@ -154,33 +251,20 @@ impl Drop for Driver {
     }
 }
 
-async fn ask<S>(stream: S, request: Request<Full<Bytes>>) -> Result<u16, String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    fn broken(error: impl Display) -> String {
-        format!("the connection broke: {error}")
-    }
-    let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(WEBHOOK_ANSWER_HEAD_MAX_BYTES)
-        .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
-        .await
-        .map_err(broken)?;
-    let _driver = Driver(tokio::spawn(async move {
-        // What goes wrong is told to whoever waits for the answer.
-        let _ = connection.await;
-    }));
-    let answer = sender.send_request(request).await.map_err(broken)?;
-    let status = answer.status().as_u16();
-    drain(answer.into_body()).await;
-    Ok(status)
-}
-
-/// Reads a body as far as it is worth it. The status is known, and whatever comes of this changes nothing.
-async fn drain(body: Incoming) {
+/// Reads a body as far as it is worth it, and answers whether that was to its end. The status is known, and whatever comes
+/// of this changes nothing about it.
+async fn drain(body: Incoming) -> bool {
     let mut body = Limited::new(body, WEBHOOK_ANSWER_BODY_MAX_BYTES);
-    let reading = async { while let Some(Ok(_)) = body.frame().await {} };
-    let _ = timeout(DRAIN_TIMEOUT, reading).await;
+    let reading = async {
+        loop {
+            match body.frame().await {
+                Some(Ok(_)) => {}
+                Some(Err(_)) => return false,
+                None => return true,
+            }
+        }
+    };
+    timeout(DRAIN_TIMEOUT, reading).await.unwrap_or(false)
 }
 
 /// How long reading a body may take that nobody wants.

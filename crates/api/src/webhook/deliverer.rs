@@ -1,28 +1,37 @@
 //! The deliverer: sees to it that every endpoint is told of everything that it is to be told of.
 //!
 //! It looks at everybody every second, and at once at those whom its own process has moved; claims pairs of an endpoint
-//! and an organization that have something to be told; and works each off in a task of its own, one event after the
-//! other. Any number of servers do so side by side ([`Store::claim_webhooks`] says how). What fails is tried again later
-//! and holds up its own pair alone. Nothing is kept here that a crash could lose: an event that was sent and not yet
-//! recorded is sent again, under the same id.
+//! and an organization that have something to be told, many at once; and works each off in a task of its own, one event
+//! after the other. What became of them is written down for many together ([`Recorder`]). Any number of servers do so side
+//! by side ([`Store::claim_webhooks`] says how). What fails is tried again later and holds up its own pair alone. Nothing
+//! is kept here that a crash could lose: an event that was sent and not yet recorded is sent again, under the same id.
+//!
+//! Whoever spends must not wait for whoever is told of it. So a process sends no more than so many a second, and looks for
+//! what there is to be told for no more than a tenth of the time; what is left behind is told later.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::TimeDelta;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use multicredit_domain::webhook::retry_delay;
 use multicredit_domain::{EndpointId, OrganizationId, Timestamp, Verdict};
 use multicredit_store::{
-    DeliveryOutcome, DeliveryReason, Event, NewDelivery, Progress, Store, StoreError, WebhookClaim, WebhookInterest,
+    DeliveryOutcome, DeliveryReason, Event, EventBatch, NewDelivery, Progress, Store, StoreError, WebhookClaim,
+    WebhookInterest, WebhookPair, WebhookRecord,
 };
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::courier::{Courier, Letter, Sent};
 use super::payload;
-use crate::limits::{WEBHOOK_CONCURRENCY_MAX, WEBHOOK_ENDPOINT_CONCURRENCY_MAX, WEBHOOK_PAUSE, WEBHOOK_PAUSE_MIN};
+use crate::limits::{
+    WEBHOOK_CONCURRENCY_MAX, WEBHOOK_ENDPOINT_CONCURRENCY_MAX, WEBHOOK_ENDPOINT_PAIRS_MAX, WEBHOOK_PAIRS_MAX,
+    WEBHOOK_PAUSE, WEBHOOK_PAUSE_MIN,
+};
 
 /// How long an attempt that is under way may go on when the server stops.
 const LAST_ATTEMPT: Duration = Duration::from_secs(1);
@@ -40,6 +49,15 @@ const REFUSALS_DEEP_EVERY: TimeDelta = TimeDelta::minutes(1);
 /// How long one pair is worked off before the others get their turn.
 const TURN: Duration = Duration::from_secs(10);
 
+/// How long a pair waits for its turn to be sent before it is left to others: well below what its lease lasts.
+const TURN_PATIENCE: Duration = Duration::from_secs(8);
+
+/// How many times as long as a look has taken nothing is looked for again.
+const LOOK_PAUSES: u32 = 9;
+
+/// How many records are written down together: as many as are sent at once.
+const RECORDS_AT_ONCE: usize = WEBHOOK_CONCURRENCY_MAX;
+
 /// A deliverer at work. Dropped, it ends as by a crash.
 #[derive(Debug)]
 pub struct Deliverer {
@@ -48,17 +66,26 @@ pub struct Deliverer {
 }
 
 impl Deliverer {
-    /// Begins at once.
-    pub fn start(store: Store, courier: Courier) -> Self {
+    /// Begins at once, and sends `rate` webhooks a second at the most.
+    pub fn start(store: Store, courier: Courier, rate: NonZeroU32) -> Self {
         let (stop, stopped) = watch::channel(false);
+        let post = Post {
+            recorder: Recorder::start(store.clone()),
+            store: store.clone(),
+            courier,
+            stopped: stopped.clone(),
+            turns: Arc::new(Semaphore::new(WEBHOOK_CONCURRENCY_MAX)),
+            rate: Arc::new(RateLimiter::direct(quota(rate))),
+        };
         let round = Round {
             store,
-            courier: Arc::new(courier),
+            post,
             stopped,
             tasks: JoinSet::new(),
-            at_work: HashMap::new(),
+            endpoints: HashMap::new(),
+            waiting: VecDeque::new(),
             again: BTreeSet::new(),
-            others_wait: false,
+            more_wait: false,
             refusals: Refusals::default(),
         };
         Self { stop, task: tokio::spawn(round.run()) }
@@ -74,6 +101,11 @@ impl Deliverer {
     }
 }
 
+/// Evenly, but for a twentieth of a second's.
+fn quota(rate: NonZeroU32) -> Quota {
+    Quota::per_second(rate).allow_burst(NonZeroU32::MIN.saturating_add(rate.get() / 20))
+}
+
 /// Up to where refused attempts were looked for.
 #[derive(Debug, Default)]
 struct Refusals {
@@ -84,16 +116,26 @@ struct Refusals {
 /// What the deliverer knows between two looks.
 struct Round {
     store: Store,
-    courier: Arc<Courier>,
+    post: Post,
     stopped: watch::Receiver<bool>,
     tasks: JoinSet<Worked>,
-    /// How many pairs of each endpoint are being worked off.
-    at_work: HashMap<EndpointId, usize>,
+    /// The endpoints that are being told something.
+    endpoints: HashMap<EndpointId, AtWork>,
+    /// Pairs that were found, and not claimed yet.
+    waiting: VecDeque<WebhookPair>,
     /// Whom to look at again at once.
     again: BTreeSet<OrganizationId>,
-    /// Whether there were more pairs than could be worked off, which get their turn as soon as others have ended.
-    others_wait: bool,
+    /// Whether there are more pairs than were found.
+    more_wait: bool,
     refusals: Refusals,
+}
+
+/// An endpoint that is being told something.
+struct AtWork {
+    /// How many of its pairs are in hand.
+    pairs: usize,
+    /// Whose turn it is to be sent.
+    turns: Arc<Semaphore>,
 }
 
 /// What became of a pair.
@@ -110,36 +152,53 @@ impl Round {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let store = self.store.clone();
         let mut stopped = self.stopped.clone();
+        let mut next_look = Instant::now();
         loop {
-            let at_work = self.tasks.len();
+            let wants_look = self.may_start() || self.more_wait || !self.again.is_empty();
             tokio::select! {
                 // Also when whoever could stop it is gone.
                 _ = stopped.changed() => break,
-                _ = looks.tick() => self.look_at_all().await,
-                () = store.webhook_news() => {}
+                _ = looks.tick() => next_look = self.after_look(Whom::All).await,
+                () = sleep_until(next_look), if wants_look => next_look = self.after_look(self.next()).await,
+                () = store.webhook_news() => self.again.extend(store.moved_organizations()),
                 Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.end(done),
-            }
-            self.again.extend(store.moved_organizations());
-            if self.others_wait && self.tasks.len() < at_work {
-                // Everybody, and those with them.
-                self.again.clear();
-                self.look_at_those_who_wait().await;
-                sleep(WEBHOOK_PAUSE_MIN).await;
-            } else if !self.again.is_empty() {
-                self.look_at_some().await;
-                sleep(WEBHOOK_PAUSE_MIN).await;
             }
         }
         while self.tasks.join_next().await.is_some() {}
     }
 
-    async fn look_at_all(&mut self) {
-        if let Err(error) = self.try_to_look_at_all().await {
-            tracing::warn!(%error, "webhooks could not be looked for");
+    /// Whom to look for when it is not everybody's turn anyway.
+    fn next(&self) -> Whom {
+        match () {
+            () if self.may_start() => Whom::Nobody,
+            () if self.more_wait => Whom::Rest,
+            () => Whom::Moved,
         }
     }
 
-    async fn try_to_look_at_all(&mut self) -> Result<(), StoreError> {
+    /// Looks for those, starts what can be started, and answers when to do so again at the earliest.
+    async fn after_look(&mut self, whom: Whom) -> Instant {
+        let began = Instant::now();
+        if let Err(error) = self.look(whom).await {
+            tracing::warn!(%error, "webhooks could not be looked for");
+        }
+        let took = began.elapsed();
+        if let Err(error) = self.claim().await {
+            tracing::warn!(%error, "webhooks could not be claimed");
+        }
+        Instant::now() + WEBHOOK_PAUSE_MIN.max(took * LOOK_PAUSES)
+    }
+
+    async fn look(&mut self, whom: Whom) -> Result<(), StoreError> {
+        match whom {
+            Whom::All => self.look_at_all().await,
+            Whom::Rest => self.find_all().await,
+            Whom::Moved => self.find_moved().await,
+            Whom::Nobody => Ok(()),
+        }
+    }
+
+    async fn look_at_all(&mut self) -> Result<(), StoreError> {
         let interest = self.store.webhook_interest().await?;
         if interest.endpoints == 0 {
             return Ok(());
@@ -148,7 +207,27 @@ impl Round {
             self.store.complete_webhook_cursors().await?;
         }
         self.look_for_refusals(interest).await?;
-        self.claim(None).await
+        self.find_all().await
+    }
+
+    async fn find_all(&mut self) -> Result<(), StoreError> {
+        // Whoever has moved is among everybody.
+        self.again.clear();
+        self.more_wait = false;
+        let (found, more_wait) = self.store.waiting_webhooks(None).await?;
+        self.waiting = found.into();
+        self.more_wait = more_wait;
+        Ok(())
+    }
+
+    /// Those alone whose endpoint has nobody waiting: the others wait already, or are found with everybody.
+    async fn find_moved(&mut self) -> Result<(), StoreError> {
+        let moved = std::mem::take(&mut self.again);
+        let (found, _) = self.store.waiting_webhooks(Some(&moved)).await?;
+        let free = found.into_iter().filter(|(_, endpoint_id)| self.has_room(*endpoint_id));
+        let free: Vec<_> = free.collect();
+        self.waiting.extend(free);
+        Ok(())
     }
 
     async fn look_for_refusals(&mut self, interest: WebhookInterest) -> Result<(), StoreError> {
@@ -171,55 +250,64 @@ impl Round {
         Ok(())
     }
 
-    async fn look_at_those_who_wait(&mut self) {
-        if let Err(error) = self.claim(None).await {
-            tracing::warn!(%error, "webhooks could not be looked for");
-        }
+    fn has_room(&self, endpoint_id: EndpointId) -> bool {
+        self.endpoints.get(&endpoint_id).is_none_or(|at_work| at_work.pairs < WEBHOOK_ENDPOINT_PAIRS_MAX)
     }
 
-    async fn look_at_some(&mut self) {
-        let some = std::mem::take(&mut self.again);
-        if let Err(error) = self.claim(Some(&some)).await {
-            tracing::warn!(%error, "webhooks could not be looked for");
-        }
+    /// Whether one of those who wait could be claimed.
+    fn may_start(&self) -> bool {
+        self.tasks.len() < WEBHOOK_PAIRS_MAX && self.waiting.iter().any(|(_, endpoint_id)| self.has_room(*endpoint_id))
     }
 
-    async fn claim(&mut self, only: Option<&BTreeSet<OrganizationId>>) -> Result<(), StoreError> {
-        let free = WEBHOOK_CONCURRENCY_MAX.saturating_sub(self.tasks.len());
-        if free == 0 {
-            self.others_wait = true;
+    /// Takes out of those who wait whom there is room for.
+    fn take(&mut self) -> Vec<WebhookPair> {
+        let room = WEBHOOK_PAIRS_MAX.saturating_sub(self.tasks.len());
+        let mut of_each: HashMap<EndpointId, usize> = HashMap::new();
+        let mut taken = Vec::new();
+        let mut left = VecDeque::with_capacity(self.waiting.len());
+        for pair in std::mem::take(&mut self.waiting) {
+            let count = of_each.entry(pair.1).or_insert_with(|| self.endpoints.get(&pair.1).map_or(0, |it| it.pairs));
+            if taken.len() < room && *count < WEBHOOK_ENDPOINT_PAIRS_MAX {
+                *count += 1;
+                taken.push(pair);
+            } else {
+                left.push_back(pair);
+            }
+        }
+        self.waiting = left;
+        taken
+    }
+
+    async fn claim(&mut self) -> Result<(), StoreError> {
+        let taken = self.take();
+        let claims = self.store.claim_webhooks(&taken).await?;
+        if claims.is_empty() {
             return Ok(());
         }
-        let at_work = &self.at_work;
-        let is_busy = |endpoint_id, taken| {
-            at_work.get(&endpoint_id).copied().unwrap_or_default() + taken >= WEBHOOK_ENDPOINT_CONCURRENCY_MAX
-        };
-        let claimed = self.store.claim_webhooks(only, WEBHOOK_ENDPOINT_CONCURRENCY_MAX, free, is_busy).await?;
-        let (claims, others_wait) = claimed;
-        // A look at some says nothing of the others.
-        self.others_wait = others_wait || (self.others_wait && only.is_some());
-        for claim in claims {
-            *self.at_work.entry(claim.endpoint.id).or_default() += 1;
-            let pair =
-                Pair { store: self.store.clone(), courier: Arc::clone(&self.courier), stopped: self.stopped.clone() };
-            self.tasks.spawn(pair.work(claim));
+        // If they cannot be read their leases run out.
+        let batches = self.store.webhook_events(&claims).await?;
+        for (claim, batch) in claims.into_iter().zip(batches) {
+            let at_work = self.endpoints.entry(claim.endpoint.id).or_insert_with(AtWork::new);
+            at_work.pairs += 1;
+            let turns = Arc::clone(&at_work.turns);
+            self.tasks.spawn(self.post.clone().work(claim, batch, turns));
         }
         Ok(())
     }
 
-    fn end(&mut self, done: Result<Worked, tokio::task::JoinError>) {
+    fn end(&mut self, done: Result<Worked, JoinError>) {
         let Ok(worked) = done else {
             // Which one it was is not known; its lease runs out.
             tracing::error!("a webhook's task ended abruptly");
             if self.tasks.is_empty() {
-                self.at_work.clear();
+                self.endpoints.clear();
             }
             return;
         };
-        if let Some(count) = self.at_work.get_mut(&worked.endpoint_id) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.at_work.remove(&worked.endpoint_id);
+        if let Some(at_work) = self.endpoints.get_mut(&worked.endpoint_id) {
+            at_work.pairs = at_work.pairs.saturating_sub(1);
+            if at_work.pairs == 0 {
+                self.endpoints.remove(&worked.endpoint_id);
             }
         }
         if worked.has_more {
@@ -228,17 +316,40 @@ impl Round {
     }
 }
 
-/// What is needed to work a pair off.
-struct Pair {
-    store: Store,
-    courier: Arc<Courier>,
-    stopped: watch::Receiver<bool>,
+/// Who is looked for.
+enum Whom {
+    /// Everybody, and whatever else there is to do every second.
+    All,
+    /// Everybody, since more wait than were found.
+    Rest,
+    /// Those who have moved.
+    Moved,
+    /// Nobody: enough of them wait.
+    Nobody,
 }
 
-impl Pair {
-    async fn work(mut self, mut claim: WebhookClaim) -> Worked {
-        let (organization_id, endpoint_id) = (claim.organization_id, claim.endpoint.id);
-        let has_more = self.try_to_work(&mut claim).await.unwrap_or_else(|error| {
+impl AtWork {
+    fn new() -> Self {
+        Self { pairs: 0, turns: Arc::new(Semaphore::new(WEBHOOK_ENDPOINT_CONCURRENCY_MAX)) }
+    }
+}
+
+/// What is needed to work a pair off. Cheap to clone.
+#[derive(Clone)]
+struct Post {
+    store: Store,
+    courier: Courier,
+    recorder: Recorder,
+    stopped: watch::Receiver<bool>,
+    /// Whose turn it is to be sent, of all endpoints.
+    turns: Arc<Semaphore>,
+    rate: Arc<DefaultDirectRateLimiter>,
+}
+
+impl Post {
+    async fn work(mut self, mut claim: WebhookClaim, batch: EventBatch, turns: Arc<Semaphore>) -> Worked {
+        let (organization_id, endpoint_id) = claim.pair();
+        let has_more = self.try_to_work(&mut claim, batch, turns).await.unwrap_or_else(|error| {
             // The lease runs out, and somebody goes on from what was recorded.
             tracing::warn!(organization = %organization_id, endpoint = %endpoint_id, %error, "webhooks were not delivered");
             false
@@ -247,31 +358,30 @@ impl Pair {
     }
 
     /// Answers whether there is more to be told at once.
-    async fn try_to_work(&mut self, claim: &mut WebhookClaim) -> Result<bool, StoreError> {
+    async fn try_to_work(
+        &mut self,
+        claim: &mut WebhookClaim,
+        batch: EventBatch,
+        turns: Arc<Semaphore>,
+    ) -> Result<bool, StoreError> {
+        if batch.events.is_empty() {
+            self.recorder.record(claim, None, Progress::End(batch.end)).await?;
+            return Ok(batch.is_cut);
+        }
+        // Held until the pair is done.
+        let Some(_turn) = self.turn(turns).await else { return self.release(claim).await };
         let began = Instant::now();
-        let batch = self.store.webhook_events(claim).await?;
-        for (event, behind) in &batch.events {
+        let last = batch.events.len() - 1;
+        for (nth, (event, behind)) in batch.events.iter().enumerate() {
             let is_over = *self.stopped.borrow() || began.elapsed() > TURN;
-            let sent = if is_over { None } else { self.attempt(claim, event).await? };
-            let Some(sent) = sent else {
-                self.store.release_webhook(claim, claim.position()).await?;
-                return Ok(true);
-            };
+            let sent = if is_over { None } else { self.attempt(claim, event).await };
+            let Some(sent) = sent else { return self.release(claim).await };
             let attempt = claim.failures + 1;
-            let (outcome, progress) = match sent.verdict {
-                Verdict::Delivered => (DeliveryOutcome::Delivered, Progress::On(*behind)),
-                Verdict::Gone => (DeliveryOutcome::Gone, later(attempt, self.store.now().await?)),
-                Verdict::Failed => match retry_delay(attempt, chance()) {
-                    Some(delay) => {
-                        let due_at = self.store.now().await? + delay;
-                        (DeliveryOutcome::Failed, Progress::Later { failures: attempt, due_at })
-                    }
-                    None => (DeliveryOutcome::GivenUp, Progress::On(*behind)),
-                },
-            };
+            let on = if nth == last { Progress::End(batch.end) } else { Progress::On(*behind) };
+            let (outcome, progress) = outcome(sent.verdict, attempt, on);
             self.store.stats().webhooks.sent(outcome, sent.took);
             let delivery = delivery(claim, event, attempt, outcome, sent);
-            let is_own = self.store.record_delivery(claim, delivery, progress).await?;
+            let is_own = self.recorder.record(claim, Some(delivery), progress).await?;
             if outcome == DeliveryOutcome::Gone {
                 tracing::info!(endpoint = %claim.endpoint.id, "an endpoint of webhooks is gone and was disabled");
                 self.store.disable_gone_endpoint(claim.endpoint.id).await?;
@@ -279,29 +389,100 @@ impl Pair {
             if !is_own || matches!(progress, Progress::Later { .. }) {
                 return Ok(false);
             }
+            claim.go_on(*behind);
         }
-        self.store.release_webhook(claim, batch.end).await?;
         Ok(batch.is_cut)
     }
 
+    /// The turn of a pair, of its endpoint's first: those of one that hangs must not take those of the others. `None` if it
+    /// does not come soon.
+    async fn turn(&self, of_endpoint: Arc<Semaphore>) -> Option<[OwnedSemaphorePermit; 2]> {
+        let both = async {
+            let one = of_endpoint.acquire_owned().await.ok()?;
+            Some([one, Arc::clone(&self.turns).acquire_owned().await.ok()?])
+        };
+        timeout(TURN_PATIENCE, both).await.ok().flatten()
+    }
+
+    /// Leaves a pair to whoever comes next: there is more to be told.
+    async fn release(&self, claim: &WebhookClaim) -> Result<bool, StoreError> {
+        self.recorder.record(claim, None, Progress::Release).await?;
+        Ok(true)
+    }
+
     /// Sends an event once; `None` if the server stops and it does not arrive soon.
-    async fn attempt(&mut self, claim: &WebhookClaim, event: &Event) -> Result<Option<Sent>, StoreError> {
-        let body = payload::body(event);
-        let letter = Letter { id: event.id.as_str(), body: &body, at: self.store.now().await? };
+    async fn attempt(&mut self, claim: &WebhookClaim, event: &Event) -> Option<Sent> {
+        let sending = async {
+            self.rate.until_ready().await;
+            let body = payload::body(event);
+            let letter = Letter { id: event.id.as_str(), body: &body, at: self.store.instant_of(claim) };
+            self.courier.send(&claim.endpoint, letter).await
+        };
         let stopping = async {
             let _ = self.stopped.wait_for(|stopped| *stopped).await;
             sleep(LAST_ATTEMPT).await;
         };
-        Ok(tokio::select! {
-            sent = self.courier.send(&claim.endpoint, letter) => Some(sent),
+        tokio::select! {
+            sent = sending => Some(sent),
             () = stopping => None,
-        })
+        }
     }
 }
 
-/// An endpoint that is gone keeps its place, for the case that it comes back.
-const fn later(failures: u32, due_at: Timestamp) -> Progress {
-    Progress::Later { failures, due_at }
+/// What became of an attempt, and of its pair, which goes `on` if it is done with the event.
+fn outcome(verdict: Verdict, attempt: u32, on: Progress) -> (DeliveryOutcome, Progress) {
+    let later = |delay| Progress::Later { failures: attempt, delay };
+    match verdict {
+        Verdict::Delivered => (DeliveryOutcome::Delivered, on),
+        // An endpoint that is gone keeps its place, for the case that it comes back.
+        Verdict::Gone => (DeliveryOutcome::Gone, later(TimeDelta::zero())),
+        Verdict::Failed => match retry_delay(attempt, chance()) {
+            Some(delay) => (DeliveryOutcome::Failed, later(delay)),
+            None => (DeliveryOutcome::GivenUp, on),
+        },
+    }
+}
+
+/// Writes down what became of pairs, for all together that come while the last ones are written.
+#[derive(Clone)]
+struct Recorder(mpsc::Sender<Said>);
+
+/// What is to be written down, and who waits for it.
+type Said = (WebhookRecord, oneshot::Sender<Result<bool, StoreError>>);
+
+impl Recorder {
+    fn start(store: Store) -> Self {
+        let (sender, mut records) = mpsc::channel::<Said>(WEBHOOK_PAIRS_MAX);
+        tokio::spawn(async move {
+            let mut together = Vec::with_capacity(RECORDS_AT_ONCE);
+            // Ends with whoever could say something.
+            while records.recv_many(&mut together, RECORDS_AT_ONCE).await > 0 {
+                let (records, askers): (Vec<_>, Vec<_>) = together.drain(..).unzip();
+                let written = store.record_webhooks(records).await;
+                for (nth, asker) in askers.into_iter().enumerate() {
+                    let answer = written.as_ref().map(|own| own.get(nth).copied().unwrap_or_default());
+                    // Whoever asked may be gone.
+                    let _ = asker.send(answer.map_err(Clone::clone));
+                }
+            }
+        });
+        Self(sender)
+    }
+
+    /// Writes down an attempt and what its pair has come to. `false` if the lease has run out and somebody else may have the
+    /// pair: nothing is written then.
+    async fn record(
+        &self,
+        claim: &WebhookClaim,
+        delivery: Option<NewDelivery>,
+        progress: Progress,
+    ) -> Result<bool, StoreError> {
+        let (asker, answer) = oneshot::channel();
+        let record = WebhookRecord { claim: claim.clone(), delivery, progress };
+        let gone = || StoreError::Internal("nobody writes down what became of webhooks".to_owned());
+        self.0.send((record, asker)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
 }
 
 fn delivery(claim: &WebhookClaim, event: &Event, attempt: u32, outcome: DeliveryOutcome, sent: Sent) -> NewDelivery {

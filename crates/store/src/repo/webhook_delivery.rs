@@ -6,7 +6,10 @@ use chrono::TimeDelta;
 use futures_util::FutureExt as _;
 use multicredit_domain::{DeliveryId, EndpointId, OrganizationId, Timestamp};
 use sea_orm::ActiveValue::Set;
-use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -51,6 +54,24 @@ static PRUNE: LazyLock<Statement> = LazyLock::new(|| {
     })
 });
 
+static INSERT_ALL: LazyLock<Statement> = LazyLock::new(|| {
+    let columns = [
+        ("organization_id", Kind::Uuid),
+        ("endpoint_id", Kind::Uuid),
+        ("id", Kind::Uuid),
+        ("event_id", Kind::Text),
+        ("event_type", Kind::Text),
+        ("reason", Kind::Text),
+        ("attempt", Kind::Int),
+        ("outcome", Kind::Text),
+        ("status_code", Kind::Int),
+        ("error", Kind::Text),
+        ("duration_ms", Kind::BigInt),
+        ("created_at", Kind::Time),
+    ];
+    Statement::insert_of_text("webhook_deliveries", columns.map(|(name, kind)| SqlColumn::new(name, kind)).into())
+});
+
 static COUNT_OLD: LazyLock<Statement> = LazyLock::new(|| {
     Statement::new(vec![SqlColumn::new("before", Kind::Time)], |d| {
         format!(
@@ -77,11 +98,43 @@ pub(crate) async fn insert(
         attempt: Set(i32::try_from(new.attempt).map_err(|_| bad("attempt"))?),
         outcome: Set(new.outcome.as_str().to_owned()),
         status_code: Set(new.status_code.map(i32::from)),
-        error: Set(new.error.map(|error| error.chars().take(ERROR_CHARS_MAX).collect())),
+        error: Set(new.error.as_deref().map(shortened)),
         duration_ms: Set(new.duration_ms),
         created_at: Set(now),
     };
     Ok(row.insert(database).await?.try_into()?)
+}
+
+/// Adds attempts to the log.
+pub(crate) async fn insert_all(
+    transaction: &DatabaseTransaction,
+    new: Vec<NewDelivery>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut rows = INSERT_ALL.rows();
+    for delivery in new {
+        rows.cell(Cell::Uuid(delivery.organization_id.map_or(Uuid::nil(), OrganizationId::uuid)))
+            .cell(Cell::Uuid(delivery.endpoint_id.uuid()))
+            .cell(Cell::Uuid(clock::new_uuid()))
+            .cell(Cell::Text(delivery.event_id))
+            .cell(Cell::Text(delivery.event_type))
+            .cell(Cell::Static(delivery.reason.as_str()))
+            .cell(Cell::Int(delivery.attempt.into()))
+            .cell(Cell::Static(delivery.outcome.as_str()))
+            .cell(Cell::opt(delivery.status_code, |status| Cell::Int(status.into())))
+            .cell(Cell::opt(delivery.error, |error| Cell::Text(shortened(&error))))
+            .cell(Cell::Int(delivery.duration_ms))
+            .cell(Cell::Time(now))
+            .end();
+    }
+    if !rows.is_empty() {
+        INSERT_ALL.query_in(transaction, &rows).await?;
+    }
+    Ok(())
+}
+
+fn shortened(error: &str) -> String {
+    error.chars().take(ERROR_CHARS_MAX).collect()
 }
 
 impl Store {

@@ -102,8 +102,14 @@ impl Statement {
 
     /// An INSERT of all columns.
     pub(crate) fn insert(table: &str, columns: Vec<Column>) -> Self {
-        let names = columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+        let names = names(&columns);
         Self::new(columns, |d| format!("INSERT INTO {table} ({names}) SELECT {names} FROM {}", d.source))
+    }
+
+    /// The same for a transaction of the pool.
+    pub(crate) fn insert_of_text(table: &str, columns: Vec<Column>) -> Self {
+        let names = names(&columns);
+        Self::of_text(columns, |d| format!("INSERT INTO {table} ({names}) SELECT {names} FROM {}", d.source))
     }
 
     /// Runs it over `rows` on any connection of a share of the pool, and answers what it returns.
@@ -144,6 +150,10 @@ impl Statement {
     pub(crate) fn rows(&self) -> Rows {
         Rows::new(self.columns.clone())
     }
+}
+
+fn names(columns: &[Column]) -> String {
+    columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// `table.a AS prefixa, table.b AS prefixb, ...` for every column of an entity: what its model is read from.

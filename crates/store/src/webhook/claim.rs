@@ -1,15 +1,20 @@
 //! Pairs of an endpoint and an organization: which have something to be told, and who works them off.
 //!
-//! Finding reads and locks nothing. Claiming takes a lease on what was found, as far as nobody else has: rows that somebody
-//! is claiming at the same moment are skipped, and a claim that comes later sees the lease. A request is sent under the
-//! lease and never in a transaction; whoever dies leaves a lease that runs out. What is written under a lease is written
-//! only as long as it is one's own, so that a server that was away for a while cannot take a cursor back.
+//! Finding reads and locks nothing, and what it found is old a moment later. Claiming takes a lease on what still has
+//! something to be told, as far as nobody else has: rows that somebody is claiming at the same moment are skipped, and a
+//! claim that comes later sees the lease. A request is sent under the lease and never in a transaction; whoever dies
+//! leaves a lease that runs out. What is written under a lease is written only as long as it is one's own, so that a
+//! server that was away for a while cannot take a cursor back.
+//!
+//! Everything is done for many pairs at once: what a pair costs the database is a share of a few statements.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::LazyLock;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use chrono::TimeDelta;
 use futures_util::FutureExt as _;
+use multicredit_domain::clock::to_micros;
 use multicredit_domain::{EndpointId, OrganizationId, Timestamp};
 use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryResult};
 use uuid::Uuid;
@@ -19,15 +24,20 @@ use crate::clock;
 use crate::entity::{webhook_cursors, webhook_endpoints};
 use crate::error::StoreError;
 use crate::repo::{in_transaction, webhook_delivery};
-use crate::sql::{Cell, Column, Kind, Statement};
+use crate::sql::{Cell, Column, Kind, Rows, Statement};
 use crate::store::Store;
 
 /// How long a pair is left to a server that says nothing. Every attempt renews it, and takes half of it at most. What a
 /// server had in hand that died is told by another one after that.
 const LEASE: TimeDelta = TimeDelta::seconds(30);
 
-/// How many pairs are found at once.
-const FOUND_MAX: usize = 200;
+/// How many pairs are found at once,
+const FOUND_MAX: usize = 1_000;
+/// and of each endpoint, so that one that has fallen behind leaves room for the others.
+const FOUND_OF_EACH_MAX: usize = 250;
+
+/// A pair.
+pub type WebhookPair = (OrganizationId, EndpointId);
 
 /// How far a pair was told: what is next in each of the streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,28 +61,45 @@ pub struct Position {
 pub struct WebhookClaim {
     /// Of whom.
     pub organization_id: OrganizationId,
-    /// To whom.
-    pub endpoint: WebhookEndpoint,
+    /// To whom. Pairs of one endpoint that were claimed together share it.
+    pub endpoint: Arc<WebhookEndpoint>,
     /// How often the next event has failed.
     pub failures: u32,
     pub(crate) position: Position,
     /// Refused attempts before it can be told.
     pub(crate) refused_until: Timestamp,
     lease: Uuid,
+    /// When it was claimed, by the database's clock and by this process's.
+    claimed_at: (Timestamp, Instant),
 }
 
 /// What a pair has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// The event was told, or given up, and it goes on behind it.
+    /// The event was told, or given up. It goes on behind it, under the same lease.
     On(Position),
-    /// The event has failed so many times, and is tried again at that instant. Others may do so.
+    /// Nothing more is told under this lease: it goes on there, whoever does it.
+    End(Position),
+    /// The event has failed so many times, and is tried again after a while. Others may do so.
     Later {
         /// How often.
         failures: u32,
-        /// When.
-        due_at: Timestamp,
+        /// How long after now.
+        delay: TimeDelta,
     },
+    /// Nothing more is told under this lease, and the next event is tried no earlier than it was to be.
+    Release,
+}
+
+/// What there is to write down of a pair.
+#[derive(Debug, Clone)]
+pub struct WebhookRecord {
+    /// The pair, as it was.
+    pub claim: WebhookClaim,
+    /// The attempt, if there was one.
+    pub delivery: Option<NewDelivery>,
+    /// What the pair has come to.
+    pub progress: Progress,
 }
 
 static INTEREST: LazyLock<Statement> = LazyLock::new(|| {
@@ -88,13 +115,13 @@ static INTEREST: LazyLock<Statement> = LazyLock::new(|| {
     })
 });
 
-/// The pairs that are due and have something behind their cursor, a few of each endpoint, those that wait longest first.
+/// The pairs that are due and have something behind their cursor, some of each endpoint, those that wait longest first.
 fn find(columns: Vec<Column>, of: &'static str) -> Statement {
     Statement::new(columns, move |d| {
         format!(
             "SELECT f.organization_id, f.endpoint_id FROM ( \
              SELECT k.organization_id, k.endpoint_id, k.due_at, \
-             ROW_NUMBER() OVER (PARTITION BY k.endpoint_id ORDER BY k.due_at, k.organization_id) AS turn, v.of_each \
+             ROW_NUMBER() OVER (PARTITION BY k.endpoint_id ORDER BY k.due_at, k.organization_id) AS turn \
              FROM {} JOIN webhook_cursors k ON {of} \
              JOIN webhook_endpoints e ON e.id = k.endpoint_id AND e.enabled \
              JOIN organization_credits c ON c.organization_id = k.organization_id \
@@ -102,21 +129,16 @@ fn find(columns: Vec<Column>, of: &'static str) -> Statement {
              WHERE k.due_at <= v.now AND k.leased_until <= v.now AND (c.settled_sequence >= k.sequence \
              OR (e.wants_consumed AND c.sequence >= k.sequence) OR k.refused_until > k.refused_at \
              OR a.last_number >= k.raised_number)) AS f \
-             WHERE f.turn <= f.of_each ORDER BY f.due_at, f.organization_id LIMIT {FOUND_MAX}",
+             WHERE f.turn <= {FOUND_OF_EACH_MAX} ORDER BY f.due_at, f.organization_id LIMIT {FOUND_MAX}",
             d.source
         )
     })
 }
 
-static FIND: LazyLock<Statement> =
-    LazyLock::new(|| find(vec![Column::new("now", Kind::Time), Column::new("of_each", Kind::BigInt)], "true"));
+static FIND: LazyLock<Statement> = LazyLock::new(|| find(vec![Column::new("now", Kind::Time)], "true"));
 
 static FIND_OF: LazyLock<Statement> = LazyLock::new(|| {
-    let columns = vec![
-        Column::new("now", Kind::Time),
-        Column::new("of_each", Kind::BigInt),
-        Column::new("organization_id", Kind::Uuid),
-    ];
+    let columns = vec![Column::new("now", Kind::Time), Column::new("organization_id", Kind::Uuid)];
     find(columns, "k.organization_id = v.organization_id")
 });
 
@@ -166,7 +188,7 @@ static MOVE: LazyLock<Statement> = LazyLock::new(|| {
              refused_at = v.to_refused_at, refused_id = v.to_refused_id, raised_number = v.to_raised_number, \
              failures = v.failed, due_at = v.due, leased_until = v.until FROM {} \
              WHERE k.organization_id = v.organization AND k.endpoint_id = v.endpoint AND k.lease = v.own \
-             RETURNING organization_id",
+             RETURNING organization_id, endpoint_id",
             d.source
         )
     })
@@ -200,39 +222,46 @@ impl Store {
         self.wake().take()
     }
 
-    /// Takes leases on pairs that have something to be told, of everybody or of `only` these organizations: `of_each` of an
-    /// endpoint at the most, none of what `is_busy`, and `limit` in all. Answers whether others wait, too.
-    pub async fn claim_webhooks(
+    /// Pairs that have something to be told, of everybody or of `only` these organizations, those that wait longest first,
+    /// and whether there may be more.
+    pub async fn waiting_webhooks(
         &self,
         only: Option<&BTreeSet<OrganizationId>>,
-        of_each: usize,
-        limit: usize,
-        is_busy: impl Fn(EndpointId, usize) -> bool,
-    ) -> Result<(Vec<WebhookClaim>, bool), StoreError> {
+    ) -> Result<(Vec<WebhookPair>, bool), StoreError> {
         let now = self.now().await?;
-        let found = self.find_pairs(only, of_each, now).await?;
-        let mut of_endpoint: HashMap<EndpointId, usize> = HashMap::new();
-        for (_, endpoint_id) in &found {
-            *of_endpoint.entry(*endpoint_id).or_default() += 1;
+        let found = match only {
+            None => {
+                let mut rows = FIND.rows();
+                rows.cell(Cell::Time(now)).end();
+                FIND.query(self.database(), &rows).await?
+            }
+            Some(only) => {
+                let mut rows = FIND_OF.rows();
+                for organization_id in only {
+                    rows.cell(Cell::Time(now)).cell(Cell::Uuid(organization_id.uuid())).end();
+                }
+                if rows.is_empty() { Vec::new() } else { FIND_OF.query(self.database(), &rows).await? }
+            }
+        };
+        let pairs = found.iter().map(pair).collect::<Result<Vec<_>, _>>()?;
+        let mut of_each: BTreeMap<EndpointId, usize> = BTreeMap::new();
+        for (_, endpoint_id) in &pairs {
+            *of_each.entry(*endpoint_id).or_default() += 1;
         }
-        // Those of an endpoint that has as many as were looked for may be more.
-        let is_full = of_endpoint.values().any(|count| *count >= of_each);
-        let there = found.len();
-        let mut taken: HashMap<EndpointId, usize> = HashMap::new();
-        let free: Vec<_> = found
-            .into_iter()
-            .filter(|(_, endpoint_id)| {
-                let count = taken.entry(*endpoint_id).or_default();
-                let is_free = !is_busy(*endpoint_id, *count);
-                *count += usize::from(is_free);
-                is_free
-            })
-            .take(limit)
-            .collect();
-        let others_wait = is_full || free.len() < there;
+        let is_full = pairs.len() >= FOUND_MAX || of_each.values().any(|count| *count >= FOUND_OF_EACH_MAX);
+        Ok((pairs, is_full))
+    }
+
+    /// Takes leases on those of the pairs that are due and that nobody has.
+    pub async fn claim_webhooks(&self, pairs: &[WebhookPair]) -> Result<Vec<WebhookClaim>, StoreError> {
+        if pairs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = self.now().await?;
+        let claimed_at = (now, Instant::now());
         let lease = clock::new_uuid();
         let mut rows = CLAIM.rows();
-        for (organization_id, endpoint_id) in free {
+        for (organization_id, endpoint_id) in pairs {
             rows.cell(Cell::Uuid(organization_id.uuid()))
                 .cell(Cell::Uuid(endpoint_id.uuid()))
                 .cell(Cell::Uuid(lease))
@@ -240,42 +269,23 @@ impl Store {
                 .cell(Cell::Time(now + LEASE))
                 .end();
         }
-        if rows.is_empty() {
-            return Ok((Vec::new(), others_wait));
-        }
         let claimed = CLAIM.query(self.database(), &rows).await?;
-        Ok((self.with_endpoints(&claimed, lease).await?, others_wait))
+        self.with_endpoints(&claimed, lease, claimed_at).await
     }
 
-    async fn find_pairs(
+    /// The instant, by what the database's clock showed when the pair was claimed: for what is said to others.
+    pub fn instant_of(&self, claim: &WebhookClaim) -> Timestamp {
+        let (at, since) = claim.claimed_at;
+        let elapsed = TimeDelta::from_std(since.elapsed()).unwrap_or_default();
+        self.clock().manual_instant().unwrap_or_else(|| to_micros(at + elapsed))
+    }
+
+    async fn with_endpoints(
         &self,
-        only: Option<&BTreeSet<OrganizationId>>,
-        of_each: usize,
-        now: Timestamp,
-    ) -> Result<Vec<(OrganizationId, EndpointId)>, StoreError> {
-        let of_each = Cell::Int(i64::try_from(of_each).unwrap_or(i64::MAX));
-        let found = match only {
-            None => {
-                let mut rows = FIND.rows();
-                rows.cell(Cell::Time(now)).cell(of_each).end();
-                FIND.query(self.database(), &rows).await?
-            }
-            Some(only) => {
-                let mut rows = FIND_OF.rows();
-                for organization_id in only {
-                    rows.cell(Cell::Time(now)).cell(of_each.clone()).cell(Cell::Uuid(organization_id.uuid())).end();
-                }
-                if rows.is_empty() { Vec::new() } else { FIND_OF.query(self.database(), &rows).await? }
-            }
-        };
-        let pair = |row: &QueryResult| {
-            let organization_id = OrganizationId::new(row.try_get("", "organization_id")?);
-            Ok((organization_id, EndpointId::new(row.try_get("", "endpoint_id")?)))
-        };
-        found.iter().map(pair).collect()
-    }
-
-    async fn with_endpoints(&self, claimed: &[QueryResult], lease: Uuid) -> Result<Vec<WebhookClaim>, StoreError> {
+        claimed: &[QueryResult],
+        lease: Uuid,
+        claimed_at: (Timestamp, Instant),
+    ) -> Result<Vec<WebhookClaim>, StoreError> {
         let cursors = claimed
             .iter()
             .map(|row| webhook_cursors::Model::from_query_result(row, ""))
@@ -286,10 +296,12 @@ impl Store {
             .filter(webhook_endpoints::Column::Enabled.eq(true))
             .all(self.database())
             .await?;
-        let endpoints = endpoints.into_iter().map(WebhookEndpoint::try_from).collect::<Result<Vec<_>, _>>()?;
+        let endpoints = endpoints.into_iter().map(|row| WebhookEndpoint::try_from(row).map(Arc::new));
+        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
         // One that was disabled at this moment has lost nothing: its lease runs out.
         let claims = cursors.into_iter().filter_map(|cursor| {
-            let endpoint = endpoints.iter().find(|endpoint| endpoint.id.uuid() == cursor.endpoint_id)?.clone();
+            let endpoint =
+                endpoints.iter().find(|endpoint| endpoint.id.uuid() == cursor.endpoint_id).map(Arc::clone)?;
             Some(WebhookClaim {
                 organization_id: OrganizationId::new(cursor.organization_id),
                 endpoint,
@@ -304,49 +316,29 @@ impl Store {
                 },
                 refused_until: cursor.refused_until,
                 lease,
+                claimed_at,
             })
         });
         Ok(claims.collect())
     }
 
-    /// Records an attempt and what the pair has come to, and renews the lease unless it is to be tried again later. `false`
-    /// if the lease has run out and somebody else may have the pair: nothing is recorded then.
-    pub async fn record_delivery(
-        &self,
-        claim: &mut WebhookClaim,
-        delivery: NewDelivery,
-        progress: Progress,
-    ) -> Result<bool, StoreError> {
+    /// Writes down attempts, at most one of a pair, and what the pairs have come to, and answers for each whether the lease
+    /// was still one's own. Where it has run out somebody else may have the pair, and nothing is written of it.
+    pub async fn record_webhooks(&self, records: Vec<WebhookRecord>) -> Result<Vec<bool>, StoreError> {
         let now = self.now().await?;
-        let (position, failures, due_at, until) = match progress {
-            Progress::On(position) => (position, 0, now, now + LEASE),
-            Progress::Later { failures, due_at } => (claim.position, failures, due_at, now),
-        };
-        let rows = claim.rows(position, failures, due_at, until);
-        let own = in_transaction(self.database(), move |transaction| {
-            async move {
-                let own = !MOVE.query_in(transaction, &rows).await?.is_empty();
-                if own {
-                    webhook_delivery::insert(transaction, delivery, now).await?;
-                }
-                Ok(own)
-            }
-            .boxed()
-        })
-        .await?;
-        claim.position = position;
-        claim.failures = failures;
-        Ok(own)
-    }
-
-    /// Ends a lease. What the pair was told goes on behind `position`; the others get their turn before it.
-    pub async fn release_webhook(&self, claim: &WebhookClaim, position: Position) -> Result<(), StoreError> {
-        let now = self.now().await?;
-        let rows = claim.rows(position, claim.failures, now, now);
+        let mut rows = MOVE.rows();
+        for record in &records {
+            record.write(&mut rows, now);
+        }
         in_transaction(self.database(), move |transaction| {
             async move {
-                MOVE.query_in(transaction, &rows).await?;
-                Ok(())
+                let moved = MOVE.query_in(transaction, &rows).await?;
+                let moved = moved.iter().map(pair).collect::<Result<HashSet<_>, _>>()?;
+                let is_own: Vec<_> = records.iter().map(|record| moved.contains(&record.claim.pair())).collect();
+                let own = records.into_iter().zip(&is_own).filter(|(_, is_own)| **is_own);
+                let deliveries: Vec<_> = own.filter_map(|(record, _)| record.delivery).collect();
+                webhook_delivery::insert_all(transaction, deliveries, now).await?;
+                Ok(is_own)
             }
             .boxed()
         })
@@ -354,17 +346,24 @@ impl Store {
     }
 }
 
-impl WebhookClaim {
-    /// How far it was told.
-    pub const fn position(&self) -> Position {
-        self.position
-    }
+fn pair(row: &QueryResult) -> Result<WebhookPair, sea_orm::DbErr> {
+    let organization_id = OrganizationId::new(row.try_get("", "organization_id")?);
+    Ok((organization_id, EndpointId::new(row.try_get("", "endpoint_id")?)))
+}
 
-    fn rows(&self, to: Position, failures: u32, due_at: Timestamp, until: Timestamp) -> crate::sql::Rows {
-        let mut rows = MOVE.rows();
-        rows.cell(Cell::Uuid(self.organization_id.uuid()))
-            .cell(Cell::Uuid(self.endpoint.id.uuid()))
-            .cell(Cell::Uuid(self.lease))
+impl WebhookRecord {
+    /// The cursor as it is from now on.
+    fn write(&self, rows: &mut Rows, now: Timestamp) {
+        let claim = &self.claim;
+        let (to, failures, due_at, until) = match self.progress {
+            Progress::On(position) => (position, 0, now, now + LEASE),
+            Progress::End(position) => (position, 0, now, now),
+            Progress::Later { failures, delay } => (claim.position, failures, now + delay, now),
+            Progress::Release => (claim.position, claim.failures, now, now),
+        };
+        rows.cell(Cell::Uuid(claim.organization_id.uuid()))
+            .cell(Cell::Uuid(claim.endpoint.id.uuid()))
+            .cell(Cell::Uuid(claim.lease))
             .cell(Cell::Int(to.sequence))
             .cell(Cell::Int(to.place.into()))
             .cell(Cell::Time(to.told_at))
@@ -375,6 +374,18 @@ impl WebhookClaim {
             .cell(Cell::Time(due_at))
             .cell(Cell::Time(until))
             .end();
-        rows
+    }
+}
+
+impl WebhookClaim {
+    /// Which pair it is.
+    pub fn pair(&self) -> WebhookPair {
+        (self.organization_id, self.endpoint.id)
+    }
+
+    /// Takes the place behind an event that was told, or given up.
+    pub const fn go_on(&mut self, position: Position) {
+        self.position = position;
+        self.failures = 0;
     }
 }

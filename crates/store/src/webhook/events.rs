@@ -5,26 +5,145 @@
 //! known. An event whose row was dropped by retention is passed over.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::LazyLock;
 
 use multicredit_domain::consume::Outcome;
 use multicredit_domain::{
     Consumption, ConsumptionId, EventFilter, EventId, EventPlace, EventType, Grant, Hold, HoldId, Movement,
     MovementKind, OrganizationId, Timestamp,
 };
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult};
 use uuid::Uuid;
 
 use super::claim::Position;
 use super::{Event, EventDetail, WebhookClaim};
 use crate::entity::{
-    alert_cursors, credit_consumption_logs as log, credit_grants, credit_holds, credit_movements as movements,
-    organization_credits, raised_events,
+    credit_consumption_logs as log, credit_grants, credit_holds, credit_movements as movements, raised_events,
 };
 use crate::error::StoreError;
+use crate::sql::{Cell, Column, Kind, Rows, Statement, entity_columns};
 use crate::store::Store;
 
-/// How many rows of a stream are read at once.
-const ROWS_AT_ONCE: u64 = 100;
+/// How many rows of a pair's stream are read at once; a few more where several are of the same instant.
+const ROWS_AT_ONCE: usize = 100;
+
+/// The place of the last of them, as SQL counts.
+const LAST_AT_ONCE: usize = ROWS_AT_ONCE - 1;
+
+/// Nothing is recorded later.
+const FAR: &str = "9999-12-31T23:59:59+00:00";
+
+fn columns(of: &[(&str, Kind)]) -> Vec<Column> {
+    let common = [("nth", Kind::Int), ("organization_id", Kind::Uuid)];
+    common.iter().chain(of).map(|(name, kind)| Column::new(*name, *kind)).collect()
+}
+
+/// Up to where there is something to be told of.
+static HEADS: LazyLock<Statement> = LazyLock::new(|| {
+    Statement::new(columns(&[]), |d| {
+        format!(
+            "SELECT v.nth, c.sequence, c.settled_sequence, COALESCE(a.last_number, 0) AS last_number FROM {} \
+             JOIN organization_credits c ON c.organization_id = v.organization_id \
+             LEFT JOIN alert_cursors a ON a.organization_id = v.organization_id",
+            d.source
+        )
+    })
+});
+
+// The rows of each pair are bounded by where its last one lies, which is looked up first: neither engine has another way
+// to say "so many of each" that reads no more than those.
+
+static BOOKED: LazyLock<Statement> = LazyLock::new(|| {
+    Statement::new(columns(&[("first", Kind::BigInt), ("head", Kind::BigInt)]), |d| {
+        format!(
+            "WITH w AS MATERIALIZED (SELECT v.nth, v.organization_id, v.first, COALESCE(( \
+             SELECT x.sequence FROM credit_movements x WHERE x.organization_id = v.organization_id \
+             AND x.sequence >= v.first AND x.sequence <= v.head ORDER BY x.sequence LIMIT 1 OFFSET {LAST_AT_ONCE} \
+             ), v.head) AS last FROM {}) \
+             SELECT w.nth, {} FROM w JOIN credit_movements m ON m.organization_id = w.organization_id \
+             AND m.sequence >= w.first AND m.sequence <= w.last ORDER BY w.nth, m.sequence",
+            d.source,
+            entity_columns::<movements::Entity>("m", ""),
+        )
+    })
+});
+
+/// Consumptions by instant and number, which is the order of their numbers. The instant bounds the search: no index holds
+/// the number.
+static SPENT: LazyLock<Statement> = LazyLock::new(|| {
+    let of = [("first", Kind::BigInt), ("head", Kind::BigInt), ("told_at", Kind::Time)];
+    Statement::new(columns(&of), |d| {
+        let is_next = |row, of| {
+            format!(
+                "{row}.organization_id = {of}.organization_id AND {row}.created_at >= {of}.told_at \
+                 AND {row}.sequence >= {of}.first AND {row}.sequence <= {of}.head AND {row}.hold_id IS NULL"
+            )
+        };
+        format!(
+            "WITH w AS MATERIALIZED (SELECT v.nth, v.organization_id, v.first, v.head, v.told_at, COALESCE(( \
+             SELECT x.created_at FROM credit_consumption_logs x WHERE {} \
+             ORDER BY x.created_at, x.sequence LIMIT 1 OFFSET {LAST_AT_ONCE}), {}) AS last_at FROM {}) \
+             SELECT w.nth, {} FROM w JOIN credit_consumption_logs l ON {} AND l.created_at <= w.last_at \
+             ORDER BY w.nth, l.created_at, l.sequence",
+            is_next("x", "v"),
+            d.instant(FAR),
+            d.source,
+            entity_columns::<log::Entity>("l", ""),
+            is_next("l", "w"),
+        )
+    })
+});
+
+static REFUSED: LazyLock<Statement> = LazyLock::new(|| {
+    let of = [("refused_at", Kind::Time), ("refused_id", Kind::Uuid), ("until", Kind::Time)];
+    Statement::new(columns(&of), |d| {
+        let is_next = |row, of| {
+            format!(
+                "{row}.organization_id = {of}.organization_id AND {row}.success = FALSE \
+                 AND {row}.created_at >= {of}.refused_at AND {row}.created_at < {of}.until \
+                 AND ({row}.created_at > {of}.refused_at OR {row}.id > {of}.refused_id)"
+            )
+        };
+        format!(
+            "WITH w AS MATERIALIZED (SELECT v.nth, v.organization_id, v.refused_at, v.refused_id, v.until, COALESCE(( \
+             SELECT x.created_at FROM credit_consumption_logs x WHERE {} \
+             ORDER BY x.created_at, x.id LIMIT 1 OFFSET {LAST_AT_ONCE}), v.until) AS last_at FROM {}) \
+             SELECT w.nth, {} FROM w JOIN credit_consumption_logs l ON {} AND l.created_at <= w.last_at \
+             ORDER BY w.nth, l.created_at, l.id",
+            is_next("x", "v"),
+            d.source,
+            entity_columns::<log::Entity>("l", ""),
+            is_next("l", "w"),
+        )
+    })
+});
+
+static RAISED: LazyLock<Statement> = LazyLock::new(|| {
+    Statement::new(columns(&[("first", Kind::BigInt), ("last", Kind::BigInt)]), |d| {
+        format!(
+            "SELECT v.nth, {} FROM {} JOIN raised_events r ON r.organization_id = v.organization_id \
+             AND r.number >= v.first AND r.number <= v.last ORDER BY v.nth, r.number",
+            entity_columns::<raised_events::Entity>("r", ""),
+            d.source,
+        )
+    })
+});
+
+/// The rows of a table with these ids.
+fn by_id<E: EntityTrait>(table: &'static str) -> Statement {
+    let columns = vec![Column::new("organization_id", Kind::Uuid), Column::new("id", Kind::Uuid)];
+    Statement::new(columns, |d| {
+        format!(
+            "SELECT {} FROM {} JOIN {table} t ON t.organization_id = v.organization_id AND t.id = v.id",
+            entity_columns::<E>("t", ""),
+            d.source,
+        )
+    })
+}
+
+static GRANTS: LazyLock<Statement> = LazyLock::new(|| by_id::<credit_grants::Entity>("credit_grants"));
+static HOLDS: LazyLock<Statement> = LazyLock::new(|| by_id::<credit_holds::Entity>("credit_holds"));
+static CONSUMPTIONS: LazyLock<Statement> = LazyLock::new(|| by_id::<log::Entity>("credit_consumption_logs"));
 
 /// Events that are next, each with what the cursor is behind it.
 #[derive(Debug, Clone)]
@@ -72,6 +191,7 @@ impl Mark {
 
 /// A movement, whichever table it is from.
 struct Line {
+    organization_id: OrganizationId,
     sequence: i64,
     kind: MovementKind,
     created_at: Timestamp,
@@ -83,20 +203,37 @@ enum Source {
     Spent(Consumption),
 }
 
+/// Something that a movement refers to.
+type Subject = (OrganizationId, Uuid);
+
 /// What movements refer to.
 #[derive(Default)]
 struct Subjects {
-    grants: BTreeMap<Uuid, Grant>,
-    holds: BTreeMap<Uuid, Hold>,
-    consumptions: BTreeMap<Uuid, Consumption>,
+    grants: BTreeMap<Subject, Grant>,
+    holds: BTreeMap<Subject, Hold>,
+    consumptions: BTreeMap<Subject, Consumption>,
+}
+
+/// Up to where a pair could be told.
+#[derive(Debug, Clone, Copy, Default)]
+struct Heads {
+    /// The last movement that the endpoint may want.
+    movement: i64,
+    /// The last raised event.
+    raised: i64,
 }
 
 impl Store {
-    /// The events that a pair is to be told next.
-    pub async fn webhook_events(&self, claim: &WebhookClaim) -> Result<EventBatch, StoreError> {
-        let streams =
-            [self.movement_stream(claim).await?, self.refusal_stream(claim).await?, self.raised_stream(claim).await?];
-        Ok(merge(claim.position, streams))
+    /// The events that these pairs are to be told next, in the order of the pairs.
+    pub async fn webhook_events(&self, claims: &[WebhookClaim]) -> Result<Vec<EventBatch>, StoreError> {
+        // Before the rows: what is there up to these numbers is seen by whoever reads later.
+        let heads = self.heads(claims).await?;
+        let movements = self.movement_streams(claims, &heads).await?;
+        let refusals = self.refusal_streams(claims).await?;
+        let raised = self.raised_streams(claims, &heads).await?;
+        let streams = movements.into_iter().zip(refusals).zip(raised);
+        let batches = claims.iter().zip(streams);
+        Ok(batches.map(|(claim, ((one, two), three))| merge(claim.position, [one, two, three])).collect())
     }
 
     /// The event of that id, if there is one of the organization.
@@ -116,10 +253,10 @@ impl Store {
             }
             Some(EventPlace::Movement { sequence, place, .. }) => {
                 let Some(line) = self.line(organization_id, sequence).await? else { return Ok(None) };
-                let subjects = self.subjects(organization_id, std::slice::from_ref(&line)).await?;
+                let subjects = self.subjects(std::iter::once(&line)).await?;
                 let mut events = EventId::of_movement(organization_id, line.sequence, line.kind);
                 let Some((id, event_type)) = events.nth(place) else { return Ok(None) };
-                Ok(event(organization_id, &line, id, event_type, &subjects))
+                Ok(event(&line, id, event_type, &subjects))
             }
         }
     }
@@ -129,7 +266,7 @@ impl Store {
         let organization = organization_id.uuid();
         let booked = movements::Entity::find_by_id((organization, sequence)).one(self.database()).await?;
         if let Some(row) = booked {
-            return Ok(Some(Line::of_movement(Movement::try_from(row)?)));
+            return Ok(Some(Line::of_movement(organization_id, Movement::try_from(row)?)));
         }
         let around = || movements::Entity::find().filter(movements::Column::OrganizationId.eq(organization));
         let before = around()
@@ -156,70 +293,100 @@ impl Store {
         Ok(row.map(Consumption::try_from).transpose()?.and_then(Line::of_consumption))
     }
 
-    async fn movement_stream(&self, claim: &WebhookClaim) -> Result<Stream, StoreError> {
-        let (organization_id, from) = (claim.organization_id, claim.position);
-        let wants_consumed = claim.endpoint.events.wants(EventType::CreditsConsumed);
-        // Before the rows: what is there up to these numbers is seen by whoever reads later.
-        let account = organization_credits::Entity::find_by_id(organization_id.uuid()).one(self.database()).await?;
-        let account = account.ok_or(StoreError::NotFound)?;
-        let head = if wants_consumed { account.sequence } else { account.settled_sequence };
-        let mut lines = Vec::new();
-        let mut cut = head;
-        if head >= from.sequence {
-            let booked = self.booked_from(organization_id, from.sequence, head).await?;
-            if booked.len() as u64 >= ROWS_AT_ONCE {
-                cut = booked.last().map_or(cut, |line| line.sequence);
-            }
-            lines.extend(booked);
-            if wants_consumed {
-                let spent = self.spent_from(organization_id, from, head).await?;
-                if spent.len() as u64 >= ROWS_AT_ONCE {
-                    cut = spent.last().map_or(cut, |line| line.sequence).min(cut);
+    async fn heads(&self, claims: &[WebhookClaim]) -> Result<Vec<Heads>, StoreError> {
+        let mut rows = HEADS.rows();
+        for (nth, claim) in numbered(claims) {
+            common(&mut rows, nth, claim).end();
+        }
+        let mut heads = vec![Heads::default(); claims.len()];
+        for row in HEADS.query(self.database(), &rows).await? {
+            let nth = nth(&row)?;
+            let (Some(heads), Some(claim)) = (heads.get_mut(nth), claims.get(nth)) else { continue };
+            let column = if wants_consumed(claim) { "sequence" } else { "settled_sequence" };
+            *heads = Heads { movement: row.try_get("", column)?, raised: row.try_get("", "last_number")? };
+        }
+        Ok(heads)
+    }
+
+    async fn movement_streams(&self, claims: &[WebhookClaim], heads: &[Heads]) -> Result<Vec<Stream>, StoreError> {
+        let booked = self.booked(claims, heads).await?;
+        let spent = self.spent(claims, heads).await?;
+        let mut of_each = Vec::with_capacity(claims.len());
+        for ((mut lines, spent), heads) in booked.into_iter().zip(spent).zip(heads) {
+            let mut cut = heads.movement;
+            for stream in [&lines, &spent] {
+                if let Some(last) = stream.last().filter(|_| stream.len() >= ROWS_AT_ONCE) {
+                    cut = cut.min(last.sequence);
                 }
-                lines.extend(spent);
+            }
+            lines.extend(spent);
+            lines.retain(|line| line.sequence <= cut);
+            lines.sort_by_key(|line| line.sequence);
+            of_each.push((lines, cut));
+        }
+        let subjects = self.subjects(of_each.iter().flat_map(|(lines, _)| lines)).await?;
+        let streams = claims.iter().zip(heads).zip(of_each).map(|((claim, heads), (lines, cut))| {
+            let from = claim.position;
+            let told_at = lines.last().map_or(from.told_at, |line| line.created_at);
+            let end = Mark::Movement { sequence: from.sequence.max(cut + 1), place: 0, told_at };
+            let end = if heads.movement >= from.sequence { end } else { mark(from) };
+            let events = told(from, &lines, &subjects, &claim.endpoint.events);
+            Stream { events, end, is_cut: cut < heads.movement }
+        });
+        Ok(streams.collect())
+    }
+
+    async fn booked(&self, claims: &[WebhookClaim], heads: &[Heads]) -> Result<Vec<Vec<Line>>, StoreError> {
+        let mut rows = BOOKED.rows();
+        for ((nth, claim), heads) in numbered(claims).zip(heads) {
+            if heads.movement >= claim.position.sequence {
+                let row = common(&mut rows, nth, claim).cell(Cell::Int(claim.position.sequence));
+                row.cell(Cell::Int(heads.movement)).end();
             }
         }
-        lines.retain(|line| line.sequence <= cut);
-        lines.sort_by_key(|line| line.sequence);
-        let told_at = lines.last().map_or(from.told_at, |line| line.created_at);
-        let subjects = self.subjects(organization_id, &lines).await?;
-        let end = Mark::Movement { sequence: from.sequence.max(cut + 1), place: 0, told_at };
-        let end = if head >= from.sequence { end } else { mark(from) };
-        let events = told(organization_id, from, &lines, &subjects, &claim.endpoint.events);
-        Ok(Stream { events, end, is_cut: cut < head })
+        self.of_each::<movements::Model, _>(claims, &BOOKED, &rows, |row| {
+            let organization_id = OrganizationId::new(row.organization_id);
+            Ok(Some(Line::of_movement(organization_id, Movement::try_from(row)?)))
+        })
+        .await
     }
 
-    async fn booked_from(&self, id: OrganizationId, from: i64, to: i64) -> Result<Vec<Line>, StoreError> {
-        let rows = movements::Entity::find()
-            .filter(movements::Column::OrganizationId.eq(id.uuid()))
-            .filter(movements::Column::Sequence.gte(from))
-            .filter(movements::Column::Sequence.lte(to))
-            .order_by_asc(movements::Column::Sequence)
-            .limit(ROWS_AT_ONCE)
-            .all(self.database())
-            .await?;
-        rows.into_iter().map(|row| Ok(Line::of_movement(Movement::try_from(row)?))).collect()
+    async fn spent(&self, claims: &[WebhookClaim], heads: &[Heads]) -> Result<Vec<Vec<Line>>, StoreError> {
+        let mut rows = SPENT.rows();
+        for ((nth, claim), heads) in numbered(claims).zip(heads) {
+            if wants_consumed(claim) && heads.movement >= claim.position.sequence {
+                common(&mut rows, nth, claim)
+                    .cell(Cell::Int(claim.position.sequence))
+                    .cell(Cell::Int(heads.movement))
+                    .cell(Cell::Time(claim.position.told_at))
+                    .end();
+            }
+        }
+        let line = |row: log::Model| Ok(Line::of_consumption(Consumption::try_from(row)?));
+        self.of_each::<log::Model, _>(claims, &SPENT, &rows, line).await
     }
 
-    /// Consumptions by instant and number, which is the order of their numbers. The instant bounds the search: no index
-    /// holds the number.
-    async fn spent_from(&self, id: OrganizationId, from: Position, to: i64) -> Result<Vec<Line>, StoreError> {
-        let rows = log::Entity::find()
-            .filter(log::Column::OrganizationId.eq(id.uuid()))
-            .filter(log::Column::CreatedAt.gte(from.told_at))
-            .filter(log::Column::Sequence.gte(from.sequence))
-            .filter(log::Column::Sequence.lte(to))
-            .filter(log::Column::HoldId.is_null())
-            .order_by_asc(log::Column::CreatedAt)
-            .order_by_asc(log::Column::Sequence)
-            .limit(ROWS_AT_ONCE)
-            .all(self.database())
-            .await?;
-        let spent = rows.into_iter().map(Consumption::try_from).collect::<Result<Vec<_>, _>>()?;
-        Ok(spent.into_iter().filter_map(Line::of_consumption).collect())
+    /// What a statement finds for each of the pairs.
+    async fn of_each<M: FromQueryResult, T>(
+        &self,
+        claims: &[WebhookClaim],
+        statement: &Statement,
+        rows: &Rows,
+        read: impl Fn(M) -> Result<Option<T>, StoreError>,
+    ) -> Result<Vec<Vec<T>>, StoreError> {
+        let mut of_each: Vec<Vec<T>> = claims.iter().map(|_| Vec::new()).collect();
+        if rows.is_empty() {
+            return Ok(of_each);
+        }
+        for row in statement.query(self.database(), rows).await? {
+            if let Some(of_one) = of_each.get_mut(nth(&row)?) {
+                of_one.extend(read(M::from_query_result(&row, "")?)?);
+            }
+        }
+        Ok(of_each)
     }
 
-    async fn subjects(&self, id: OrganizationId, lines: &[Line]) -> Result<Subjects, StoreError> {
+    async fn subjects<'a>(&self, lines: impl Iterator<Item = &'a Line>) -> Result<Subjects, StoreError> {
         let (mut grants, mut holds, mut consumptions) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for line in lines {
             let Source::Booked(Movement { kind, reference: Some(reference), .. }) = &line.source else { continue };
@@ -231,99 +398,133 @@ impl Store {
                 MovementKind::Capture => &mut consumptions,
                 _ => continue,
             };
-            of_kind.insert(*reference);
+            of_kind.insert((line.organization_id, *reference));
         }
         let mut subjects = Subjects::default();
-        if !consumptions.is_empty() {
-            let query = log::Entity::find().filter(log::Column::OrganizationId.eq(id.uuid()));
-            for row in query.filter(log::Column::Id.is_in(consumptions)).all(self.database()).await? {
-                holds.extend(row.hold_id);
-                subjects.consumptions.insert(row.id, row.try_into()?);
-            }
+        for row in self.with_ids::<log::Model>(&CONSUMPTIONS, consumptions).await? {
+            let organization_id = OrganizationId::new(row.organization_id);
+            holds.extend(row.hold_id.map(|hold_id| (organization_id, hold_id)));
+            subjects.consumptions.insert((organization_id, row.id), row.try_into()?);
         }
-        if !grants.is_empty() {
-            let query = credit_grants::Entity::find().filter(credit_grants::Column::OrganizationId.eq(id.uuid()));
-            for row in query.filter(credit_grants::Column::Id.is_in(grants)).all(self.database()).await? {
-                subjects.grants.insert(row.id, row.try_into()?);
-            }
+        for row in self.with_ids::<credit_grants::Model>(&GRANTS, grants).await? {
+            subjects.grants.insert((OrganizationId::new(row.organization_id), row.id), row.try_into()?);
         }
-        if !holds.is_empty() {
-            let query = credit_holds::Entity::find().filter(credit_holds::Column::OrganizationId.eq(id.uuid()));
-            for row in query.filter(credit_holds::Column::Id.is_in(holds)).all(self.database()).await? {
-                subjects.holds.insert(row.id, row.try_into()?);
-            }
+        for row in self.with_ids::<credit_holds::Model>(&HOLDS, holds).await? {
+            subjects.holds.insert((OrganizationId::new(row.organization_id), row.id), row.try_into()?);
         }
         Ok(subjects)
     }
 
-    async fn refusal_stream(&self, claim: &WebhookClaim) -> Result<Stream, StoreError> {
-        let Position { refused_at, refused_id, .. } = claim.position;
-        let is_wanted = claim.endpoint.events.wants(EventType::CreditsRefused);
-        let mut end = Mark::Refusal { at: refused_at, id: refused_id };
-        if !is_wanted || claim.refused_until <= refused_at {
-            return Ok(Stream { events: VecDeque::new(), end, is_cut: false });
+    async fn with_ids<M: FromQueryResult>(
+        &self,
+        statement: &Statement,
+        ids: BTreeSet<Subject>,
+    ) -> Result<Vec<M>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
         }
-        let later = Condition::any().add(log::Column::CreatedAt.gt(refused_at)).add(log::Column::Id.gt(refused_id));
-        let rows = log::Entity::find()
-            .filter(log::Column::OrganizationId.eq(claim.organization_id.uuid()))
-            .filter(log::Column::Success.eq(false))
-            .filter(log::Column::CreatedAt.gte(refused_at))
-            .filter(log::Column::CreatedAt.lt(claim.refused_until))
-            .filter(later)
-            .order_by_asc(log::Column::CreatedAt)
-            .order_by_asc(log::Column::Id)
-            .limit(ROWS_AT_ONCE)
-            .all(self.database())
-            .await?;
-        let is_cut = rows.len() as u64 >= ROWS_AT_ONCE;
-        let mut events = VecDeque::with_capacity(rows.len());
-        for row in rows {
-            let place = Mark::Refusal { at: row.created_at, id: row.id };
-            events.push_back((refused(row.try_into()?), place));
-            end = place;
+        let mut rows = statement.rows();
+        for (organization_id, id) in ids {
+            rows.cell(Cell::Uuid(organization_id.uuid())).cell(Cell::Uuid(id)).end();
         }
-        if !is_cut {
-            end = Mark::Refusal { at: claim.refused_until, id: Uuid::nil() };
-        }
-        Ok(Stream { events, end, is_cut })
+        let found = statement.query(self.database(), &rows).await?;
+        Ok(found.iter().map(|row| M::from_query_result(row, "")).collect::<Result<_, _>>()?)
     }
 
-    async fn raised_stream(&self, claim: &WebhookClaim) -> Result<Stream, StoreError> {
-        let id = claim.organization_id.uuid();
-        let from = claim.position.raised_number;
-        let mut end = Mark::Raised { number: from };
-        let heads = alert_cursors::Entity::find_by_id(id).one(self.database()).await?;
-        if heads.is_none_or(|heads| heads.last_number < from) {
-            return Ok(Stream { events: VecDeque::new(), end, is_cut: false });
+    async fn refusal_streams(&self, claims: &[WebhookClaim]) -> Result<Vec<Stream>, StoreError> {
+        let is_asked = |claim: &WebhookClaim| {
+            claim.endpoint.events.wants(EventType::CreditsRefused) && claim.refused_until > claim.position.refused_at
+        };
+        let mut rows = REFUSED.rows();
+        for (nth, claim) in numbered(claims).filter(|(_, claim)| is_asked(claim)) {
+            common(&mut rows, nth, claim)
+                .cell(Cell::Time(claim.position.refused_at))
+                .cell(Cell::Uuid(claim.position.refused_id))
+                .cell(Cell::Time(claim.refused_until))
+                .end();
         }
-        let rows = raised_events::Entity::find()
-            .filter(raised_events::Column::OrganizationId.eq(id))
-            .filter(raised_events::Column::Number.gte(from))
-            .order_by_asc(raised_events::Column::Number)
-            .limit(ROWS_AT_ONCE)
-            .all(self.database())
+        let of_each = self
+            .of_each::<log::Model, _>(claims, &REFUSED, &rows, |row| {
+                let place = Mark::Refusal { at: row.created_at, id: row.id };
+                Ok(Some((refused(row.try_into()?), place)))
+            })
             .await?;
-        let is_cut = rows.len() as u64 >= ROWS_AT_ONCE;
-        let mut events = VecDeque::with_capacity(rows.len());
-        for row in rows {
-            end = Mark::Raised { number: row.number + 1 };
-            let event = raised(row).filter(|event| claim.endpoint.events.wants(event.event_type));
-            events.extend(event.map(|event| (event, end)));
+        let streams = claims.iter().zip(of_each).map(|(claim, events)| {
+            let Position { refused_at, refused_id, .. } = claim.position;
+            let is_cut = events.len() >= ROWS_AT_ONCE;
+            let end = match events.last() {
+                Some((_, last)) if is_cut => *last,
+                _ if is_asked(claim) => Mark::Refusal { at: claim.refused_until, id: Uuid::nil() },
+                _ => Mark::Refusal { at: refused_at, id: refused_id },
+            };
+            Stream { events: events.into(), end, is_cut }
+        });
+        Ok(streams.collect())
+    }
+
+    async fn raised_streams(&self, claims: &[WebhookClaim], heads: &[Heads]) -> Result<Vec<Stream>, StoreError> {
+        // They are numbered without a gap.
+        let last = |claim: &WebhookClaim, heads: &Heads| {
+            heads.raised.min(claim.position.raised_number + i64::try_from(LAST_AT_ONCE).unwrap_or(i64::MAX))
+        };
+        let mut rows = RAISED.rows();
+        for ((nth, claim), heads) in numbered(claims).zip(heads) {
+            let first = claim.position.raised_number;
+            if heads.raised >= first {
+                let row = common(&mut rows, nth, claim).cell(Cell::Int(first));
+                row.cell(Cell::Int(last(claim, heads))).end();
+            }
         }
-        Ok(Stream { events, end, is_cut })
+        let of_each = self
+            .of_each::<raised_events::Model, _>(claims, &RAISED, &rows, |row| {
+                let place = Mark::Raised { number: row.number + 1 };
+                Ok(raised(row).map(|event| (event, place)))
+            })
+            .await?;
+        let streams = claims.iter().zip(heads).zip(of_each).map(|((claim, heads), events)| {
+            let filter = &claim.endpoint.events;
+            let number = claim.position.raised_number.max(last(claim, heads) + 1);
+            Stream {
+                events: events.into_iter().filter(|(event, _)| filter.wants(event.event_type)).collect(),
+                end: Mark::Raised { number },
+                is_cut: heads.raised >= number,
+            }
+        });
+        Ok(streams.collect())
     }
 }
 
+fn wants_consumed(claim: &WebhookClaim) -> bool {
+    claim.endpoint.events.wants(EventType::CreditsConsumed)
+}
+
+/// The pairs, and what their rows are called by.
+fn numbered(claims: &[WebhookClaim]) -> impl Iterator<Item = (i64, &WebhookClaim)> {
+    (0..).zip(claims)
+}
+
+/// Begins a pair's row.
+fn common<'a>(rows: &'a mut Rows, nth: i64, claim: &WebhookClaim) -> &'a mut Rows {
+    rows.cell(Cell::Int(nth)).cell(Cell::Uuid(claim.organization_id.uuid()))
+}
+
+/// Which pair a row is of.
+fn nth(row: &QueryResult) -> Result<usize, StoreError> {
+    let nth: i32 = row.try_get("", "nth")?;
+    usize::try_from(nth).map_err(|_| StoreError::Internal("a row is of no pair".to_owned()))
+}
+
 impl Line {
-    const fn of_movement(movement: Movement) -> Self {
+    const fn of_movement(organization_id: OrganizationId, movement: Movement) -> Self {
         let Movement { sequence, kind, created_at, .. } = movement;
-        Self { sequence, kind, created_at, source: Source::Booked(movement) }
+        Self { organization_id, sequence, kind, created_at, source: Source::Booked(movement) }
     }
 
     fn of_consumption(consumption: Consumption) -> Option<Self> {
         let Outcome::Spent { sequence, .. } = consumption.outcome else { return None };
-        let created_at = consumption.created_at;
-        Some(Self { sequence, kind: MovementKind::Consumption, created_at, source: Source::Spent(consumption) })
+        let Consumption { organization_id, created_at, .. } = consumption;
+        let kind = MovementKind::Consumption;
+        Some(Self { organization_id, sequence, kind, created_at, source: Source::Spent(consumption) })
     }
 }
 
@@ -332,58 +533,48 @@ const fn mark(position: Position) -> Mark {
 }
 
 /// The events of these movements that are wanted and were not told, each with the place behind it.
-fn told(
-    organization_id: OrganizationId,
-    from: Position,
-    lines: &[Line],
-    subjects: &Subjects,
-    filter: &EventFilter,
-) -> VecDeque<(Event, Mark)> {
+fn told(from: Position, lines: &[Line], subjects: &Subjects, filter: &EventFilter) -> VecDeque<(Event, Mark)> {
     let mut events = VecDeque::new();
     for line in lines {
-        let of_line = EventId::of_movement(organization_id, line.sequence, line.kind);
+        let of_line = EventId::of_movement(line.organization_id, line.sequence, line.kind);
         for (place, (id, event_type)) in (0_i32..).zip(of_line) {
             if (line.sequence == from.sequence && place < from.place) || !filter.wants(event_type) {
                 continue;
             }
             let behind = Mark::Movement { sequence: line.sequence, place: place + 1, told_at: line.created_at };
-            events.extend(event(organization_id, line, id, event_type, subjects).map(|event| (event, behind)));
+            events.extend(event(line, id, event_type, subjects).map(|event| (event, behind)));
         }
     }
     events
 }
 
 /// An event of a movement; `None` where what it tells of was dropped.
-fn event(
-    organization_id: OrganizationId,
-    line: &Line,
-    id: EventId,
-    event_type: EventType,
-    subjects: &Subjects,
-) -> Option<Event> {
+fn event(line: &Line, id: EventId, event_type: EventType, subjects: &Subjects) -> Option<Event> {
     let detail = match &line.source {
         Source::Spent(consumption) => EventDetail::Consumption(Box::new(consumption.clone())),
         Source::Booked(movement) => {
             let reference = movement.reference?;
+            let subject = (line.organization_id, reference);
             match (line.kind, event_type) {
                 (MovementKind::Capture, EventType::CreditsConsumed) => {
-                    EventDetail::Consumption(Box::new(subjects.consumptions.get(&reference)?.clone()))
+                    EventDetail::Consumption(Box::new(subjects.consumptions.get(&subject)?.clone()))
                 }
                 (MovementKind::Capture, _) => {
-                    let hold_id = subjects.consumptions.get(&reference)?.hold_id?;
-                    let hold = subjects.holds.get(&hold_id.uuid()).cloned();
+                    let hold_id = subjects.consumptions.get(&subject)?.hold_id?;
+                    let hold = subjects.holds.get(&(line.organization_id, hold_id.uuid())).cloned();
                     EventDetail::Hold(Box::new((movement.clone(), hold_id, hold)))
                 }
                 (MovementKind::Hold | MovementKind::Release | MovementKind::HoldExpiry, _) => {
-                    let hold = subjects.holds.get(&reference).cloned();
+                    let hold = subjects.holds.get(&subject).cloned();
                     EventDetail::Hold(Box::new((movement.clone(), HoldId::new(reference), hold)))
                 }
                 (MovementKind::Refund, _) => EventDetail::Refund(Box::new(movement.clone())),
-                _ => EventDetail::Grant(Box::new((movement.clone(), subjects.grants.get(&reference)?.clone()))),
+                _ => EventDetail::Grant(Box::new((movement.clone(), subjects.grants.get(&subject)?.clone()))),
             }
         }
     };
-    Some(Event { id, event_type, organization_id, occurred_at: line.created_at, detail })
+    let Line { organization_id, created_at: occurred_at, .. } = *line;
+    Some(Event { id, event_type, organization_id, occurred_at, detail })
 }
 
 fn refused(consumption: Consumption) -> Event {

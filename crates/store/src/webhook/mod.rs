@@ -17,7 +17,7 @@ use multicredit_domain::{
 };
 use serde_json::Value;
 
-pub use claim::{Progress, WebhookClaim};
+pub use claim::{Position, Progress, WebhookClaim, WebhookPair, WebhookRecord};
 pub use events::EventBatch;
 pub(crate) use wake::Wake;
 
