@@ -58,7 +58,7 @@ const SPEND: &str = "UPDATE organization_credits AS c SET ai_credits_available =
 /// How many rows a place's log has to begin with; `None` for places without history.
 pub fn rows(place: Place, long: Option<u64>) -> Option<u64> {
     match place {
-        Place::Postgres | Place::Sqlite | Place::Cached => None,
+        Place::Postgres | Place::Sqlite | Place::Cached | Place::Told => None,
         Place::ShortHistory => long.map(|rows| rows / LONG_TO_SHORT),
         Place::LongHistory => long,
     }

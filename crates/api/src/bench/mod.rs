@@ -23,6 +23,7 @@ mod rows;
 mod server;
 mod stand;
 mod usage;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -68,7 +69,7 @@ impl Settings {
             return vec![vec![Place::ShortHistory, Place::LongHistory]];
         }
         let places = |engine: &Engine| match engine {
-            Engine::Postgres => vec![Place::Postgres, Place::Cached],
+            Engine::Postgres => vec![Place::Postgres, Place::Cached, Place::Told],
             Engine::Sqlite => vec![Place::Sqlite],
         };
         self.engines.iter().flat_map(places).map(|place| vec![place]).collect()

@@ -56,6 +56,8 @@ pub struct Sample {
     pub cpu: CpuUse,
     /// The open loop that followed.
     pub open: Option<OpenSample>,
+    /// Webhooks a second that arrived meanwhile, where somebody was told.
+    pub webhooks: Option<f64>,
 }
 
 /// A measurement at a fixed rate.
@@ -91,6 +93,8 @@ pub struct RowResult {
     pub open: Option<OpenSample>,
     /// The medians of the processor times.
     pub cpu: CpuUse,
+    /// The median of the webhooks a second that arrived meanwhile, where somebody was told.
+    pub webhooks: Option<f64>,
     /// Every round of the best number of connections.
     pub samples: Vec<Sample>,
     /// The first round of the other numbers of connections.
@@ -130,6 +134,7 @@ impl RowResult {
                 load_us: over(&|sample| sample.cpu.load_us),
                 postgres_us: over(&|sample| sample.cpu.postgres_us),
             },
+            webhooks: over(&|sample| sample.webhooks),
             samples,
             others,
             note,
@@ -452,6 +457,10 @@ impl Report {
                 met(ratio.met),
             ]);
         }
+        for row in self.rows.iter().filter(|row| row.webhooks.is_some()) {
+            let arrived = format!("{}: webhooks a second that arrived", row.id);
+            lines.push(vec![arrived, number(row.webhooks, 0), String::new(), "-".to_owned(), "-".to_owned()]);
+        }
         for limit in &self.limits {
             lines.push(vec![
                 format!("{}, {}", limit.row, limit.quantity),
@@ -526,7 +535,7 @@ mod tests {
 
     fn sample(round: u32, connections: usize, rate: f64) -> Sample {
         let latency = Latency { p50_us: 1e6 / rate, p99_us: 2e6 / rate, p999_us: 3e6 / rate };
-        Sample { round, connections, rate, latency, cpu: CpuUse::default(), open: None }
+        Sample { round, connections, rate, latency, cpu: CpuUse::default(), open: None, webhooks: None }
     }
 
     fn result(id: &str, samples: Vec<Sample>) -> RowResult {

@@ -23,6 +23,8 @@ pub enum Place {
     Sqlite,
     /// PostgreSQL with a Redis, over which balances are cached.
     Cached,
+    /// PostgreSQL with an endpoint of webhooks.
+    Told,
     /// PostgreSQL with the short history.
     ShortHistory,
     /// PostgreSQL with the long history.
@@ -34,7 +36,7 @@ impl Place {
     pub const fn engine(self) -> Engine {
         match self {
             Self::Sqlite => Engine::Sqlite,
-            Self::Postgres | Self::Cached | Self::ShortHistory | Self::LongHistory => Engine::Postgres,
+            Self::Postgres | Self::Cached | Self::Told | Self::ShortHistory | Self::LongHistory => Engine::Postgres,
         }
     }
 
@@ -44,6 +46,7 @@ impl Place {
             Self::Postgres => "postgres",
             Self::Sqlite => "sqlite",
             Self::Cached => "postgres and redis",
+            Self::Told => "postgres and webhooks",
             Self::ShortHistory => "short history",
             Self::LongHistory => "long history",
         }
@@ -66,6 +69,8 @@ pub enum Procedure {
 pub enum Work {
     /// Requests to the server.
     Http(Call, Whom),
+    /// The same while somebody is told of every consumption.
+    Told(Call, Whom),
     /// Statements that insert log rows.
     RawInsert,
     /// Calls by `pgbench`.
@@ -123,7 +128,7 @@ const ZIPF: Whom = Whom::All(Spread::Zipf);
 /// Every row, in the order in which a round measures them.
 pub const ROWS: &[Row] = {
     use Connections::{Clients, Exactly};
-    use Place::{Cached, LongHistory, Postgres, ShortHistory, Sqlite};
+    use Place::{Cached, LongHistory, Postgres, ShortHistory, Sqlite, Told};
     use Work::{Http, RawInsert};
     &[
         row("nothing", "do-nothing endpoint", Postgres, Http(Call::Nothing, Whom::One), Clients),
@@ -145,6 +150,8 @@ pub const ROWS: &[Row] = {
         row("sqlite-consume-1", "consume, one client", Sqlite, Http(Call::Consume, Whom::One), Exactly(1)),
         row("cached-nothing", "do-nothing endpoint", Cached, Http(Call::Nothing, Whom::One), Clients),
         row("cached-balance", "balance from the cache, all, uniform", Cached, Http(Call::Balance, UNIFORM), Clients),
+        row("untold-uniform", "consume, all, uniform, nobody is told", Told, CONSUME_ALL, Clients),
+        row("told-uniform", "consume, all, uniform, an endpoint is told", Told, TELL_ALL, Clients),
         row("short-page", "newest page of history", ShortHistory, Http(Call::Page, UNIFORM), Exactly(1)),
         row("long-page", "newest page of history", LongHistory, Http(Call::Page, UNIFORM), Exactly(1)),
         row("short-usage", "usage of 30 days", ShortHistory, Http(Call::Usage, UNIFORM), Exactly(1)),
@@ -162,6 +169,7 @@ const SEED_ALL: Work = Work::Procedure(Procedure::Seed, UNIFORM);
 const RPC_ONE: Work = Work::Procedure(Procedure::Rpc, Whom::One);
 const RPC_ALL: Work = Work::Procedure(Procedure::Rpc, UNIFORM);
 const LOOK_UP: Work = Work::Procedure(Procedure::LookUp, UNIFORM);
+const TELL_ALL: Work = Work::Told(Call::Consume, UNIFORM);
 const CONSUME_ALL: Work = Work::Http(Call::Consume, UNIFORM);
 
 /// What of two rows is compared.
@@ -224,6 +232,7 @@ pub const RATIOS: &[Ratio] = &[
     rates("sqlite-one-organization-to-nothing", "sqlite-consume-one", "sqlite-nothing", Some(0.35)),
     rates("sqlite-uniform-to-nothing", "sqlite-consume-uniform", "sqlite-nothing", Some(0.35)),
     rates("cached-balance-to-nothing", "cached-balance", "cached-nothing", Some(0.85)),
+    rates("told-to-untold", "told-uniform", "untold-uniform", Some(0.9)),
     rates("consume-long-to-short", "long-consume", "short-consume", Some(0.9)),
     latencies("page-long-to-short", "long-page", "short-page", Quantity::P99, 1.5),
     latencies("usage-long-to-short", "long-usage", "short-usage", Quantity::P99, 1.5),

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use futures_util::future::try_join_all;
@@ -25,6 +25,7 @@ use super::request::{BATCH_ITEMS, Call, Requests, Targets};
 use super::rows::{Place, Procedure, Row, Whom, Work};
 use super::server::Server;
 use super::usage;
+use super::webhooks::{self, Told};
 use crate::throwaway::{Guardian, Postgres, bin_directory, redis_server};
 
 /// An open loop sends at this share of the closed loop's rate: near the limit, and below it.
@@ -57,6 +58,7 @@ pub struct Stand {
     acknowledged: AtomicU64,
     postgres: Option<PostgresStand>,
     history: Option<History>,
+    told: Option<Told>,
     /// Over which balances are cached.
     _redis: Option<Guardian>,
     /// Where the database file is.
@@ -67,6 +69,7 @@ pub struct Stand {
 #[derive(Default)]
 struct Beside {
     history: Option<History>,
+    told: Option<Told>,
     redis: Option<Guardian>,
     directory: Option<Guardian>,
 }
@@ -133,7 +136,8 @@ impl Stand {
                     None => None,
                 };
                 let redis = if place == Place::Cached { Some(start_redis().await?) } else { None };
-                Self::start(place, url, data, Some(postgres), Beside { history, redis, directory: None }).await
+                let told = if place == Place::Told { Some(Told::make(&url).await?) } else { None };
+                Self::start(place, url, data, Some(postgres), Beside { history, told, redis, directory: None }).await
             }
         }
     }
@@ -145,13 +149,16 @@ impl Stand {
         postgres: Option<PostgresStand>,
         beside: Beside,
     ) -> anyhow::Result<Self> {
-        let Beside { history, redis, directory } = beside;
+        let Beside { history, told, redis, directory } = beside;
         let (one, many) = data.organizations.split_at(1);
         let targets = |spread| Targets::new(many, draw::draws(spread, many.len()));
         let url = database_url.clone();
         let mut settings = Vec::new();
         if history.is_some() {
             settings.extend(history::SERVER_SETTINGS.map(|(name, value)| (name, value.to_owned())));
+        }
+        if told.is_some() {
+            settings.extend(webhooks::SERVER_SETTINGS.map(|(name, value)| (name, value.to_owned())));
         }
         if let Some(redis) = &redis {
             settings.push(("REDIS_URL", format!("redis://127.0.0.1:{}", redis.port())));
@@ -174,6 +181,7 @@ impl Stand {
             acknowledged: AtomicU64::new(history.as_ref().map_or(0, |history| history.rows)),
             postgres,
             history,
+            told,
             _redis: redis,
             _directory: directory,
         })
@@ -207,10 +215,19 @@ impl Stand {
         if row.work == Work::Refresh {
             return self.refresh(round).await.with_context(|| format!("cannot measure {}", row.id));
         }
-        let before = self.cpu();
+        let listening = self.told.as_ref().filter(|_| matches!(row.work, Work::Told(..)));
+        if let Some(told) = listening {
+            told.enable(true).await?;
+        }
+        let (before, began, taken) = (self.cpu(), Instant::now(), listening.map(Told::taken));
         let tally = self.load(row.work, connections, None, settings).await;
         let tally = tally.with_context(|| format!("cannot measure {}", row.id))?;
         let after = self.cpu();
+        let took = began.elapsed();
+        let arrived = listening.zip(taken).map(|(told, taken)| as_float(told.taken() - taken) / took.as_secs_f64());
+        if let Some(told) = listening {
+            told.enable(false).await?;
+        }
         let rate = rate(&tally, 1, settings.measured);
         let mut failures = failures(row, &tally);
         let open = if matches!(row.work, Work::Http(Call::Nothing | Call::Consume, _)) && rate > 0.0 {
@@ -223,7 +240,7 @@ impl Stand {
         };
         let items = match row.work {
             Work::Http(Call::Batch, _) | Work::RawInsert => BATCH_ITEMS as u64,
-            Work::Http(..) | Work::Procedure(..) | Work::Refresh => 1,
+            Work::Http(..) | Work::Told(..) | Work::Procedure(..) | Work::Refresh => 1,
         };
         let sample = Sample {
             round,
@@ -232,6 +249,7 @@ impl Stand {
             latency: Latency::of(&tally.latencies),
             cpu: used(before, after, tally.acknowledged * items),
             open,
+            webhooks: arrived,
         };
         Ok((sample, failures))
     }
@@ -245,7 +263,7 @@ impl Stand {
     ) -> anyhow::Result<Tally> {
         let (warm_up, measured) = (settings.warm_up(), settings.measured);
         match work {
-            Work::Http(call, whom) => {
+            Work::Http(call, whom) | Work::Told(call, whom) => {
                 let targets = match whom {
                     Whom::One => &self.one,
                     Whom::All(Spread::Uniform) => &self.uniform,
@@ -307,7 +325,8 @@ impl Stand {
         let micros = taken.as_secs_f64() * 1e6;
         let latency = Latency { p50_us: micros, p99_us: micros, p999_us: micros };
         let cpu = CpuUse::default();
-        Ok((Sample { round, connections: 1, rate: 1e6 / micros, latency, cpu, open: None }, failures))
+        let rate = 1e6 / micros;
+        Ok((Sample { round, connections: 1, rate, latency, cpu, open: None, webhooks: None }, failures))
     }
 
     fn postgres(&self) -> anyhow::Result<&PostgresStand> {
@@ -329,6 +348,9 @@ impl Stand {
         drop(self.server);
         if let Some(history) = self.history {
             history.close().await;
+        }
+        if let Some(told) = self.told {
+            told.close().await;
         }
         let (charged, verified) = data::check(&self.database_url).await?;
         let mut checks = vec![CheckResult {
