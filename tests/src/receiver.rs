@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_mins(3);
 pub enum Answer {
     /// With that status.
     Status(u16),
+    /// With that status, and then by ending the connection without having said so.
+    Abandon(u16),
     /// With a redirect.
     Redirect(String),
     /// Not at all, with the connection left open.
@@ -67,7 +69,7 @@ impl Received {
 
     /// Whether it was taken.
     pub fn is_taken(&self) -> bool {
-        matches!(self.answer, Answer::Status(200..=299))
+        matches!(self.answer, Answer::Status(200..=299) | Answer::Abandon(200..=299))
     }
 }
 
@@ -187,6 +189,7 @@ async fn answer_one(stream: &mut TcpStream, shared: &Shared) -> Option<bool> {
     shared.received.lock().unwrap_or_else(PoisonError::into_inner).push(received);
     let (head, stays) = match answer {
         Answer::Status(status) => (format!("HTTP/1.1 {status} Said\r\nContent-Length: 0\r\n\r\n"), true),
+        Answer::Abandon(status) => (format!("HTTP/1.1 {status} Said\r\nContent-Length: 0\r\n\r\n"), false),
         Answer::Redirect(url) => {
             let head = "Content-Length: 0\r\nConnection: close\r\n\r\n";
             (format!("HTTP/1.1 307 Elsewhere\r\nLocation: {url}\r\n{head}"), false)

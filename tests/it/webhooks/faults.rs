@@ -61,7 +61,8 @@ both_engines!(
         assert_eq!(elsewhere.connections(), 0, "redirects are not followed");
         let log = log(app, &hook).await;
         let failures: Vec<&Value> = log.iter().filter(|line| line["outcome"] == "failed").collect();
-        assert_eq!(failures.len(), 6, "{failures:?}");
+        // What a connection that was kept has broken is sent over another one at once.
+        assert!((5..=6).contains(&failures.len()), "{failures:?}");
         assert!(failures.iter().all(|line| line["error"].is_string() && line["attempt"] == 1));
         let hung = failures.iter().filter(|line| line["duration_ms"].as_i64().unwrap() >= 14_000).count();
         assert!(hung >= 1, "one hung: {failures:?}");

@@ -1,5 +1,6 @@
 //! Webhooks: what endpoints are told, and that they are told it whatever happens.
 
+mod connections;
 mod endpoints;
 mod faults;
 mod kills;

@@ -179,7 +179,7 @@ both_engines!(
         connection.execute_unprepared(&head).await.unwrap();
         let received = receiver.until_taken(2).await;
         assert_eq!(types(&received), [json!(low), json!("topup.requested")]);
-        assert_eq!(received[0].json()["data"], json!({ "organization_id": acme.id, "found": { "left": 1 } }));
+        assert_eq!(received[0].json()["data"], json!({ "organization_id": acme.id, "left": 1 }));
         assert!(received[1].id().ends_with("_r3"), "{}", received[1].id());
         let read = app.admin.get(&acme.path(&format!("/events/{}", received[1].id()))).await.expect(200);
         assert_eq!(read, received[1].json());

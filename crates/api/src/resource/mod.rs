@@ -29,7 +29,7 @@ mod organizations;
 mod performance;
 mod plans;
 mod quote;
-mod raised_events;
+pub mod raised_events;
 mod refunds;
 mod results;
 mod subscription;

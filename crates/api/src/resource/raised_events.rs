@@ -50,7 +50,8 @@ impl Shape for Data {
     }
 }
 
-fn example_data() -> Value {
+/// What is told of a balance that is low.
+pub fn example_data() -> Value {
     json!({
         "rule_id": example::ALERT_RULE_ID,
         "rule_name": "AI credits run low",

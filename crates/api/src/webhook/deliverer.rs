@@ -6,8 +6,9 @@
 //! by side ([`Store::claim_webhooks`] says how). What fails is tried again later and holds up its own pair alone. Nothing
 //! is kept here that a crash could lose: an event that was sent and not yet recorded is sent again, under the same id.
 //!
-//! Whoever spends must not wait for whoever is told of it. So a process sends no more than so many a second, and looks for
-//! what there is to be told for no more than a tenth of the time; what is left behind is told later.
+//! Whoever spends must not wait for whoever is told of it. So a process sends no more than so many a second, looks for what
+//! there is to be told for a small part of the time, and writes down what became of many pairs at once; what is left
+//! behind is told later.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU32;
@@ -52,8 +53,18 @@ const TURN: Duration = Duration::from_secs(10);
 /// How long a pair waits for its turn to be sent before it is left to others: well below what its lease lasts.
 const TURN_PATIENCE: Duration = Duration::from_secs(8);
 
-/// How many times as long as a look has taken nothing is looked for again.
-const LOOK_PAUSES: u32 = 9;
+/// For how many times as long as a look at everybody has taken nobody else is looked for,
+const LOOK_PAUSES: u32 = 30;
+
+/// and for how many times as long as it took to find organizations that came later.
+const NEWCOMER_PAUSES: u32 = 100;
+
+/// How long those are not looked for of which many wait, so that all of them are told before the next are looked for.
+const WAITING_PAUSE: Duration = Duration::from_secs(3);
+
+/// When more than so many are on their way, what becomes of them is written down together a moment later.
+const BUSY_TURNS: usize = 4;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// How many records are written down together: as many as are sent at once.
 const RECORDS_AT_ONCE: usize = WEBHOOK_CONCURRENCY_MAX;
@@ -69,12 +80,13 @@ impl Deliverer {
     /// Begins at once, and sends `rate` webhooks a second at the most.
     pub fn start(store: Store, courier: Courier, rate: NonZeroU32) -> Self {
         let (stop, stopped) = watch::channel(false);
+        let turns = Arc::new(Semaphore::new(WEBHOOK_CONCURRENCY_MAX));
         let post = Post {
-            recorder: Recorder::start(store.clone()),
+            recorder: Recorder::start(store.clone(), Arc::clone(&turns)),
             store: store.clone(),
             courier,
             stopped: stopped.clone(),
-            turns: Arc::new(Semaphore::new(WEBHOOK_CONCURRENCY_MAX)),
+            turns,
             rate: Arc::new(RateLimiter::direct(quota(rate))),
         };
         let round = Round {
@@ -86,6 +98,9 @@ impl Deliverer {
             waiting: VecDeque::new(),
             again: BTreeSet::new(),
             more_wait: false,
+            next_look: Instant::now(),
+            next_newcomers: Instant::now(),
+            found_at: Instant::now(),
             refusals: Refusals::default(),
         };
         Self { stop, task: tokio::spawn(round.run()) }
@@ -127,6 +142,12 @@ struct Round {
     again: BTreeSet<OrganizationId>,
     /// Whether there are more pairs than were found.
     more_wait: bool,
+    /// When somebody may be looked for again, beside the look at everybody every second,
+    next_look: Instant,
+    /// and when organizations that came later.
+    next_newcomers: Instant,
+    /// When everybody was looked for.
+    found_at: Instant,
     refusals: Refusals,
 }
 
@@ -152,14 +173,13 @@ impl Round {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let store = self.store.clone();
         let mut stopped = self.stopped.clone();
-        let mut next_look = Instant::now();
         loop {
             let wants_look = self.may_start() || self.more_wait || !self.again.is_empty();
             tokio::select! {
                 // Also when whoever could stop it is gone.
                 _ = stopped.changed() => break,
-                _ = looks.tick() => next_look = self.after_look(Whom::All).await,
-                () = sleep_until(next_look), if wants_look => next_look = self.after_look(self.next()).await,
+                _ = looks.tick() => self.look_and_claim(Whom::All).await,
+                () = sleep_until(self.next_look), if wants_look => self.look_and_claim(self.next()).await,
                 () = store.webhook_news() => self.again.extend(store.moved_organizations()),
                 Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.end(done),
             }
@@ -176,8 +196,8 @@ impl Round {
         }
     }
 
-    /// Looks for those, starts what can be started, and answers when to do so again at the earliest.
-    async fn after_look(&mut self, whom: Whom) -> Instant {
+    /// Looks for those, and starts what can be started.
+    async fn look_and_claim(&mut self, whom: Whom) {
         let began = Instant::now();
         if let Err(error) = self.look(whom).await {
             tracing::warn!(%error, "webhooks could not be looked for");
@@ -186,7 +206,7 @@ impl Round {
         if let Err(error) = self.claim().await {
             tracing::warn!(%error, "webhooks could not be claimed");
         }
-        Instant::now() + WEBHOOK_PAUSE_MIN.max(took * LOOK_PAUSES)
+        self.next_look = Instant::now() + WEBHOOK_PAUSE_MIN.max(took * LOOK_PAUSES).min(WEBHOOK_PAUSE);
     }
 
     async fn look(&mut self, whom: Whom) -> Result<(), StoreError> {
@@ -203,17 +223,21 @@ impl Round {
         if interest.endpoints == 0 {
             return Ok(());
         }
-        if interest.everybody {
+        let began = Instant::now();
+        if interest.everybody && self.next_newcomers <= began {
             self.store.complete_webhook_cursors().await?;
+            self.next_newcomers = Instant::now() + began.elapsed() * NEWCOMER_PAUSES;
         }
         self.look_for_refusals(interest).await?;
-        self.find_all().await
+        // Those who wait may be as many as can be told for a while.
+        if self.may_start() && self.found_at.elapsed() < WAITING_PAUSE { Ok(()) } else { self.find_all().await }
     }
 
     async fn find_all(&mut self) -> Result<(), StoreError> {
         // Whoever has moved is among everybody.
         self.again.clear();
         self.more_wait = false;
+        self.found_at = Instant::now();
         let (found, more_wait) = self.store.waiting_webhooks(None).await?;
         self.waiting = found.into();
         self.more_wait = more_wait;
@@ -368,8 +392,8 @@ impl Post {
             self.recorder.record(claim, None, Progress::End(batch.end)).await?;
             return Ok(batch.is_cut);
         }
-        // Held until the pair is done.
-        let Some(_turn) = self.turn(turns).await else { return self.release(claim).await };
+        let Some(turn) = self.turn(turns).await else { return self.release(claim).await };
+        let mut turn = Some(turn);
         let began = Instant::now();
         let last = batch.events.len() - 1;
         for (nth, (event, behind)) in batch.events.iter().enumerate() {
@@ -381,6 +405,10 @@ impl Post {
             let (outcome, progress) = outcome(sent.verdict, attempt, on);
             self.store.stats().webhooks.sent(outcome, sent.took);
             let delivery = delivery(claim, event, attempt, outcome, sent);
+            if !matches!(progress, Progress::On(_)) {
+                // Nothing more is sent, and others may.
+                turn = None;
+            }
             let is_own = self.recorder.record(claim, Some(delivery), progress).await?;
             if outcome == DeliveryOutcome::Gone {
                 tracing::info!(endpoint = %claim.endpoint.id, "an endpoint of webhooks is gone and was disabled");
@@ -391,6 +419,7 @@ impl Post {
             }
             claim.go_on(*behind);
         }
+        drop(turn);
         Ok(batch.is_cut)
     }
 
@@ -451,12 +480,21 @@ struct Recorder(mpsc::Sender<Said>);
 type Said = (WebhookRecord, oneshot::Sender<Result<bool, StoreError>>);
 
 impl Recorder {
-    fn start(store: Store) -> Self {
+    fn start(store: Store, turns: Arc<Semaphore>) -> Self {
         let (sender, mut records) = mpsc::channel::<Said>(WEBHOOK_PAIRS_MAX);
         tokio::spawn(async move {
             let mut together = Vec::with_capacity(RECORDS_AT_ONCE);
             // Ends with whoever could say something.
-            while records.recv_many(&mut together, RECORDS_AT_ONCE).await > 0 {
+            while let Some(first) = records.recv().await {
+                together.push(first);
+                if WEBHOOK_CONCURRENCY_MAX - turns.available_permits() > BUSY_TURNS {
+                    sleep(BUSY_PAUSE).await;
+                }
+                while together.len() < RECORDS_AT_ONCE
+                    && let Ok(next) = records.try_recv()
+                {
+                    together.push(next);
+                }
                 let (records, askers): (Vec<_>, Vec<_>) = together.drain(..).unzip();
                 let written = store.record_webhooks(records).await;
                 for (nth, asker) in askers.into_iter().enumerate() {

@@ -12,13 +12,14 @@ use multicredit_domain::{
 };
 use multicredit_store::{Event, EventDetail};
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
-use poem_openapi::types::Example;
+use poem_openapi::types::{Example, Type as _};
 use poem_openapi::{Object, Union};
 use serde::{Deserialize as _, Deserializer, Serialize, Serializer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::resource::example;
+use crate::resource::raised_events::example_data as raised_example;
 use crate::wire::{Shape, Wire};
 
 /// The version of the schema.
@@ -55,7 +56,7 @@ enum WebhookData {
     Consumption(ConsumptionData),
     Refund(RefundData),
     Hold(HoldData),
-    Raised(RaisedData),
+    Raised(Wire<RaisedData>),
 }
 
 /// What a movement changed.
@@ -186,34 +187,34 @@ struct HoldData {
 }
 
 /// Of a rule that found something: `balance.low`, `balance.depleted`, `balance.recovered`, `topup.requested`.
-#[derive(Debug, Serialize, Object)]
-#[oai(rename = "WebhookRaisedData")]
-struct RaisedData {
-    /// The organization.
-    organization_id: Wire<Uuid>,
-    /// What was found.
-    found: Wire<Found>,
+#[derive(Debug, Clone)]
+struct RaisedData(Map<String, Value>);
+
+impl RaisedData {
+    fn of(organization_id: Uuid, found: &Value) -> Self {
+        let mut data = Map::from_iter([("organization_id".to_owned(), json!(organization_id))]);
+        data.extend(found.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())));
+        Self(data)
+    }
 }
 
-/// What a rule found.
-#[derive(Debug, Clone)]
-struct Found(Value);
-
-impl Shape for Found {
-    const NAME: &'static str = "WebhookFound";
+impl Shape for RaisedData {
+    const NAME: &'static str = "WebhookRaisedData";
     const IS_COMPONENT: bool = true;
 
     fn schema() -> MetaSchema {
         MetaSchema {
-            description: Some("What a rule found, by the rule and the type of the event."),
+            description: Some("The `organization_id`, and what `RaisedEventData` has."),
+            required: vec!["organization_id"],
+            properties: vec![("organization_id", Wire::<Uuid>::schema_ref())],
             additional_properties: Some(Box::new(MetaSchemaRef::Inline(Box::new(MetaSchema::ANY)))),
-            example: Some(json!({ "credit_type": "ai", "available": 42 })),
+            example: serde_json::to_value(Self::of(example::ORGANIZATION_ID.uuid(), &raised_example()).0).ok(),
             ..MetaSchema::new("object")
         }
     }
 
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Value::deserialize(deserializer).map(Self)
+        Map::deserialize(deserializer).map(Self)
     }
 
     fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -229,9 +230,7 @@ impl From<&Event> for WebhookEvent {
             EventDetail::Consumption(it) => WebhookData::Consumption(ConsumptionData::of(organization_id, it)),
             EventDetail::Refund(movement) => WebhookData::Refund(RefundData::of(organization_id, movement)),
             EventDetail::Hold(it) => WebhookData::Hold(HoldData::of(organization_id, (&it.0, it.1, it.2.as_ref()))),
-            EventDetail::Raised(found) => {
-                WebhookData::Raised(RaisedData { organization_id, found: Wire(Found(found.clone())) })
-            }
+            EventDetail::Raised(found) => WebhookData::Raised(Wire(RaisedData::of(organization_id.0, found))),
         };
         Self {
             id: Wire(event.id.clone()),
@@ -383,7 +382,7 @@ mod tests {
             "type": "balance.low",
             "version": 1,
             "timestamp": "2026-11-22T09:30:00.123456Z",
-            "data": { "organization_id": example::ORGANIZATION_ID, "found": { "available": 1 } },
+            "data": { "organization_id": example::ORGANIZATION_ID, "available": 1 },
         });
         assert_eq!(told, expected);
         assert_eq!(body(&event), body(&event));

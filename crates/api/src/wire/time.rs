@@ -50,7 +50,7 @@ impl Written {
         let year = u32::try_from(instant.year()).ok().filter(|year| *year <= 9999)?;
         let nanos = instant.nanosecond();
         // A leap second has more.
-        if nanos % 1_000 != 0 || nanos >= 1_000_000_000 {
+        if !nanos.is_multiple_of(1_000) || nanos >= 1_000_000_000 {
             return None;
         }
         let mut written = Self { bytes: [0; Self::BYTES_MAX], length: 0 };

@@ -32,9 +32,9 @@ use crate::store::Store;
 const LEASE: TimeDelta = TimeDelta::seconds(30);
 
 /// How many pairs are found at once,
-const FOUND_MAX: usize = 1_000;
+const FOUND_MAX: usize = 2_000;
 /// and of each endpoint, so that one that has fallen behind leaves room for the others.
-const FOUND_OF_EACH_MAX: usize = 250;
+const FOUND_OF_EACH_MAX: usize = 1_000;
 
 /// A pair.
 pub type WebhookPair = (OrganizationId, EndpointId);

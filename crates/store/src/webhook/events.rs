@@ -219,6 +219,8 @@ struct Subjects {
 struct Heads {
     /// The last movement that the endpoint may want.
     movement: i64,
+    /// The last one but for consumptions.
+    booked: i64,
     /// The last raised event.
     raised: i64,
 }
@@ -302,8 +304,9 @@ impl Store {
         for row in HEADS.query(self.database(), &rows).await? {
             let nth = nth(&row)?;
             let (Some(heads), Some(claim)) = (heads.get_mut(nth), claims.get(nth)) else { continue };
-            let column = if wants_consumed(claim) { "sequence" } else { "settled_sequence" };
-            *heads = Heads { movement: row.try_get("", column)?, raised: row.try_get("", "last_number")? };
+            let booked = row.try_get("", "settled_sequence")?;
+            let movement = if wants_consumed(claim) { row.try_get("", "sequence")? } else { booked };
+            *heads = Heads { movement, booked, raised: row.try_get("", "last_number")? };
         }
         Ok(heads)
     }
@@ -339,9 +342,9 @@ impl Store {
     async fn booked(&self, claims: &[WebhookClaim], heads: &[Heads]) -> Result<Vec<Vec<Line>>, StoreError> {
         let mut rows = BOOKED.rows();
         for ((nth, claim), heads) in numbered(claims).zip(heads) {
-            if heads.movement >= claim.position.sequence {
+            if heads.booked >= claim.position.sequence {
                 let row = common(&mut rows, nth, claim).cell(Cell::Int(claim.position.sequence));
-                row.cell(Cell::Int(heads.movement)).end();
+                row.cell(Cell::Int(heads.booked)).end();
             }
         }
         self.of_each::<movements::Model, _>(claims, &BOOKED, &rows, |row| {
