@@ -72,7 +72,7 @@ async fn a_run_measures_every_row_and_every_ratio_and_leaves_nothing_behind() {
     assert_eq!(report["failures"], serde_json::json!([]));
 
     let rows = report["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 19);
+    assert_eq!(rows.len(), 21);
     for row in rows {
         assert!(row["rate"].as_f64().unwrap() > 0.0 && row["note"].is_null(), "{row}");
         let [p50, p99, p999] = ["p50_us", "p99_us", "p999_us"].map(|name| row["latency"][name].as_f64().unwrap());
@@ -81,16 +81,18 @@ async fn a_run_measures_every_row_and_every_ratio_and_leaves_nothing_behind() {
             row["id"].as_str().unwrap().contains("nothing") || row["id"].as_str().unwrap().contains("consume");
         assert_eq!(row["open"].is_object(), is_http, "{row}");
     }
+    let told = rows.iter().find(|row| row["id"] == "consume-told").unwrap();
+    assert!(told["webhooks"].as_f64().unwrap() > 0.0, "{told}");
     let ratios = report["ratios"].as_array().unwrap();
-    assert_eq!(ratios.len(), 13);
+    assert_eq!(ratios.len(), 14);
     for ratio in ratios {
         assert!(ratio["value"].as_f64().unwrap() > 0.0, "{ratio}");
         assert_eq!(ratio["met"].is_boolean(), ratio["reach"].is_number(), "{ratio}");
     }
     let engines: Vec<_> = report["memory"].as_array().unwrap().iter().map(|it| it["place"].as_str().unwrap()).collect();
-    assert_eq!(engines, ["postgres", "postgres and redis", "sqlite"]);
+    assert_eq!(engines, ["postgres", "postgres and redis", "postgres and webhooks", "sqlite"]);
     let checks = report["checks"].as_array().unwrap();
-    assert_eq!(checks.len(), 4);
+    assert_eq!(checks.len(), 5);
     for check in checks {
         assert_eq!(check["acknowledged"], check["charged"], "{check}");
         assert_eq!(check["charged"].as_u64().unwrap() > 0, check["database"] != "postgres and redis", "{check}");

@@ -225,12 +225,9 @@ impl Stand {
         let after = self.cpu();
         let took = began.elapsed();
         let arrived = listening.zip(taken).map(|(told, taken)| as_float(told.taken() - taken) / took.as_secs_f64());
-        if let Some(told) = listening {
-            told.enable(false).await?;
-        }
         let rate = rate(&tally, 1, settings.measured);
         let mut failures = failures(row, &tally);
-        let open = if matches!(row.work, Work::Http(Call::Nothing | Call::Consume, _)) && rate > 0.0 {
+        let open = if matches!(row.work, Work::Http(Call::Nothing | Call::Consume, _) | Work::Told(..)) && rate > 0.0 {
             let rate = rate * OPEN_LOOP_SHARE;
             let tally = self.load(row.work, connections, Some(rate), settings).await?;
             failures.extend(self::failures(row, &tally));
@@ -238,6 +235,9 @@ impl Stand {
         } else {
             None
         };
+        if let Some(told) = listening {
+            told.enable(false).await?;
+        }
         let items = match row.work {
             Work::Http(Call::Batch, _) | Work::RawInsert => BATCH_ITEMS as u64,
             Work::Http(..) | Work::Told(..) | Work::Procedure(..) | Work::Refresh => 1,
