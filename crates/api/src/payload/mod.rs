@@ -12,7 +12,7 @@ mod response;
 mod table;
 
 pub use node::Node;
-pub use response::{Created, CreatedOnce, DoneOnce, NoContent};
+pub use response::{Created, CreatedOnce, DoneOnce, NoContent, Written};
 pub use table::{Table, Tabular, WantsCsv, lines};
 
 use std::fmt;

@@ -1,5 +1,9 @@
 //! Answers: written by serde in one pass, with the status that their type says.
 
+use std::fmt::Display;
+use std::marker::PhantomData;
+
+use bytes::Bytes;
 use poem::http::{HeaderName, HeaderValue, StatusCode};
 use poem::{Body, IntoResponse, Response};
 use poem_openapi::ApiResponse;
@@ -39,6 +43,31 @@ pub struct DoneOnce<T> {
     pub replayed: bool,
 }
 
+/// A JSON object as the body of an answer with status 200, which was written already, and may be shown again.
+#[derive(Debug)]
+pub struct Written<T> {
+    /// Empty if it could not be written, which no JSON is.
+    bytes: Bytes,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T: Serialize> Written<T> {
+    /// The value, written.
+    pub fn of(value: &T) -> Self {
+        Self::again(serde_json::to_vec(value).unwrap_or_default().into())
+    }
+
+    /// What was written before.
+    pub const fn again(bytes: Bytes) -> Self {
+        Self { bytes, of: PhantomData }
+    }
+
+    /// What was written.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+}
+
 /// It is done, and there is nothing to say: status 204.
 #[derive(Debug)]
 pub struct NoContent;
@@ -47,12 +76,14 @@ fn write(status: StatusCode, value: &impl Serialize) -> Response {
     let mut body = Vec::with_capacity(TYPICAL_BYTES);
     match serde_json::to_writer(&mut body, value) {
         Ok(()) => Response::builder().status(status).content_type(JSON).body(Body::from_vec(body)),
-        Err(error) => {
-            // The outermost middleware turns the bare status into a problem.
-            tracing::error!(%error, "an answer could not be written");
-            StatusCode::INTERNAL_SERVER_ERROR.into()
-        }
+        Err(error) => unwritten(&error),
     }
+}
+
+fn unwritten(error: &dyn Display) -> Response {
+    // The outermost middleware turns the bare status into a problem.
+    tracing::error!(%error, "an answer could not be written");
+    StatusCode::INTERNAL_SERVER_ERROR.into()
 }
 
 fn write_once(status: StatusCode, value: &impl Serialize, replayed: bool) -> Response {
@@ -89,6 +120,25 @@ impl<T: Serialize + Send> IntoResponse for Json<T> {
 impl<T: Documented> ApiResponse for Json<T> {
     fn meta() -> MetaResponses {
         documented::<T>(StatusCode::OK, "Done.", Vec::new())
+    }
+
+    fn register(registry: &mut Registry) {
+        register::<T>(registry);
+    }
+}
+
+impl<T: Serialize + Send> IntoResponse for Written<T> {
+    fn into_response(self) -> Response {
+        if self.bytes.is_empty() {
+            return unwritten(&"it is empty");
+        }
+        Response::builder().content_type(JSON).body(Body::from_bytes(self.bytes))
+    }
+}
+
+impl<T: Documented> ApiResponse for Written<T> {
+    fn meta() -> MetaResponses {
+        Json::<T>::meta()
     }
 
     fn register(registry: &mut Registry) {

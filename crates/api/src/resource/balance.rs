@@ -12,7 +12,7 @@ use super::example;
 use crate::auth::{Auth, Tenant, scope};
 use crate::openapi::Tag;
 use crate::param::{Path, Query};
-use crate::payload::Json;
+use crate::payload::Written;
 use crate::problem::{Failure, failures};
 use crate::wire::{Reason, Text, Wire};
 
@@ -115,13 +115,15 @@ impl Api {
         at: Query<Timestamp>,
         /// Goes past every cache: what others have spent by SQL of their own shows at once.
         fresh: Query<Flag>,
-    ) -> Result<Json<Balance>, Failure<failures::ReadingHistory>> {
+    ) -> Result<Written<Balance>, Failure<failures::ReadingHistory>> {
         let id = auth.organization(organization_id.0)?;
-        let view = match at.0 {
+        let write = |view| Written::of(&Balance::from(view));
+        if let Some(at) = at.0 {
             // Boxed: it is large, and seldom wanted.
-            Some(at) => Box::pin(auth.store().balance_at(id, at)).await?,
-            None => auth.store().shown_balance(id, fresh.0.is_some_and(|Flag(fresh)| fresh)).await?,
-        };
-        Ok(Json(view.into()))
+            return Ok(write(Box::pin(auth.store().balance_at(id, at)).await?));
+        }
+        let fresh = fresh.0.is_some_and(|Flag(fresh)| fresh);
+        let bytes = auth.store().shown_balance(id, fresh, |view| write(view).into_bytes()).await?;
+        Ok(Written::again(bytes))
     }
 }

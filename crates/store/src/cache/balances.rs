@@ -4,9 +4,11 @@
 //! standing with a smaller number is not shown and not put in: it was read before something that has been told since.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use moka::future::Cache;
 use moka::ops::compute::Op;
 use multicredit_domain::{OrganizationId, Spending, Standing, Timestamp};
@@ -17,6 +19,36 @@ use super::redis::Shared;
 use super::{BALANCE_TTL, BALANCES_MAX, ends};
 use crate::error::StoreError;
 use crate::stats::{CacheLevel, CacheStats};
+
+/// A standing, and what whoever shows it has made of it.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    standing: Standing,
+    written: OnceLock<Bytes>,
+}
+
+impl Shown {
+    fn new(standing: Standing) -> Arc<Self> {
+        Arc::new(Self { standing, written: OnceLock::new() })
+    }
+
+    /// What `write` makes of it, the first time that it is asked for.
+    pub(crate) fn written<E>(&self, write: impl FnOnce(&Standing) -> Result<Bytes, E>) -> Result<Bytes, E> {
+        if let Some(written) = self.written.get() {
+            return Ok(written.clone());
+        }
+        let written = write(&self.standing)?;
+        Ok(self.written.get_or_init(|| written).clone())
+    }
+}
+
+impl Deref for Shown {
+    type Target = Standing;
+
+    fn deref(&self) -> &Standing {
+        &self.standing
+    }
+}
 
 /// How long a slot is remembered: longer than anything that it could be compared with may be shown.
 const SLOT_TTL: Duration = Duration::from_mins(10);
@@ -33,13 +65,13 @@ struct Slot {
 
 #[derive(Debug, Clone)]
 struct Kept {
-    standing: Arc<Standing>,
+    standing: Arc<Shown>,
     since: Instant,
     ends: Instant,
 }
 
 impl Kept {
-    fn new(standing: Arc<Standing>, ttl: Duration) -> Self {
+    fn new(standing: Arc<Shown>, ttl: Duration) -> Self {
         Self { standing, since: Instant::now(), ends: ends(ttl) }
     }
 
@@ -58,7 +90,7 @@ pub(super) fn ttl(standing: &Standing) -> Duration {
 
 pub(super) struct Balances {
     slots: Cache<OrganizationId, Slot>,
-    reads: Cache<OrganizationId, Arc<Standing>>,
+    reads: Cache<OrganizationId, Arc<Shown>>,
     stats: Arc<CacheStats>,
 }
 
@@ -77,13 +109,13 @@ impl Balances {
         clock: Option<Timestamp>,
         shared: Option<&Shared>,
         load: impl Fn() -> F,
-    ) -> Result<Arc<Standing>, StoreError>
+    ) -> Result<Arc<Shown>, StoreError>
     where
         F: Future<Output = Result<Standing, StoreError>> + Send,
     {
-        let Some(shared) = shared else { return load().await.map(Arc::new) };
+        let Some(shared) = shared else { return load().await.map(Shown::new) };
         if fresh {
-            let standing = Arc::new(load().await?);
+            let standing = Shown::new(load().await?);
             self.keep(organization_id, Arc::clone(&standing), ttl(&standing)).await;
             shared.put_standing(organization_id, &standing).await;
             return Ok(standing);
@@ -106,14 +138,14 @@ impl Balances {
         clock: Option<Timestamp>,
         shared: &Shared,
         load: impl Fn() -> F,
-    ) -> Result<Arc<Standing>, StoreError>
+    ) -> Result<Arc<Shown>, StoreError>
     where
         F: Future<Output = Result<Standing, StoreError>> + Send,
     {
         if let Some((standing, ttl)) = shared.standing(organization_id).await
             && standing.sequence() >= known
         {
-            let standing = Arc::new(standing);
+            let standing = Shown::new(standing);
             let kept = Kept::new(Arc::clone(&standing), ttl);
             if kept.holds(clock) {
                 self.stats.hit(CacheLevel::Redis, BALANCE_TTL.saturating_sub(ttl));
@@ -122,10 +154,10 @@ impl Balances {
             }
         }
         let asked = Instant::now();
-        let mut standing = self.reads.try_get_with(organization_id, async { load().await.map(Arc::new) }).await;
+        let mut standing = self.reads.try_get_with(organization_id, async { load().await.map(Shown::new) }).await;
         // Somebody's read that began before what was told since.
         if standing.as_ref().is_ok_and(|standing| standing.sequence() < known) {
-            standing = load().await.map(Arc::new).map_err(Arc::new);
+            standing = load().await.map(Shown::new).map_err(Arc::new);
         }
         let standing = standing.map_err(Arc::unwrap_or_clone)?;
         self.stats.loaded(asked.elapsed());
@@ -136,7 +168,7 @@ impl Balances {
     }
 
     /// Keeps a standing, unless something newer is known.
-    async fn keep(&self, organization_id: OrganizationId, standing: Arc<Standing>, ttl: Duration) -> bool {
+    async fn keep(&self, organization_id: OrganizationId, standing: Arc<Shown>, ttl: Duration) -> bool {
         let sequence = standing.sequence();
         let kept = Kept::new(standing, ttl);
         let done =
@@ -168,7 +200,7 @@ impl Balances {
                     return Op::Nop;
                 }
                 let carried = slot.and_then(|slot| slot.kept).zip(spending).and_then(|(kept, spending)| {
-                    let standing = Arc::new(kept.standing.after(&spending)?);
+                    let standing = Shown::new(kept.standing.after(&spending)?);
                     Some(Kept { standing, since: Instant::now(), ends: kept.ends })
                 });
                 Op::Put(Slot { sequence, kept: carried })
@@ -177,11 +209,7 @@ impl Balances {
     }
 
     /// The standing that is kept of exactly that movement, and how long it may be shown.
-    pub(super) async fn kept(
-        &self,
-        organization_id: OrganizationId,
-        sequence: i64,
-    ) -> Option<(Arc<Standing>, Duration)> {
+    pub(super) async fn kept(&self, organization_id: OrganizationId, sequence: i64) -> Option<(Arc<Shown>, Duration)> {
         let kept = self.slots.get(&organization_id).await.filter(|slot| slot.sequence == sequence)?.kept?;
         Some((kept.standing, kept.ends.saturating_duration_since(Instant::now())))
     }

@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use self::balances::Balances;
+use self::balances::{Balances, Shown};
 use self::catalogue::Catalogue;
 use self::news::News;
 use self::redis::Shared;
@@ -154,7 +154,7 @@ impl Caches {
         fresh: bool,
         clock: Option<Timestamp>,
         load: impl Fn() -> F,
-    ) -> Result<Arc<Standing>, StoreError>
+    ) -> Result<Arc<Shown>, StoreError>
     where
         F: Future<Output = Result<Standing, StoreError>> + Send,
     {

@@ -1,5 +1,6 @@
 //! Balances and quotes: the account as it is at this instant.
 
+use bytes::Bytes;
 use multicredit_domain::{
     ActionType, Balance, Expiring, OrganizationId, Quantity, Quote, Standing, Timestamp, consume,
 };
@@ -36,9 +37,14 @@ impl Store {
         })
     }
 
-    /// The balance to be shown: one that is kept, if there is one, unless a `fresh` one is asked for. It is of the
-    /// instant that it names, and nothing may be decided from it.
-    pub async fn shown_balance(&self, organization_id: OrganizationId, fresh: bool) -> Result<BalanceView, StoreError> {
+    /// The balance to be shown, as `write` writes it: one that is kept, if there is one, unless a `fresh` one is asked for.
+    /// One that is kept is written once. It is of the instant that it names, and nothing may be decided from it.
+    pub async fn shown_balance(
+        &self,
+        organization_id: OrganizationId,
+        fresh: bool,
+        write: impl FnOnce(BalanceView) -> Bytes,
+    ) -> Result<Bytes, StoreError> {
         // Boxed: it is large, and nearly never wanted.
         let load = || {
             Box::pin(async move {
@@ -47,13 +53,15 @@ impl Store {
             })
         };
         let clock = self.clock().manual_instant();
-        let standing = self.caches().standing(organization_id, fresh, clock, load).await?;
-        Ok(BalanceView {
-            organization_id,
-            balance: standing.balance(),
-            expiring_next: standing.expiring_next()?,
-            sequence: standing.sequence(),
-            as_of: standing.as_of(),
+        let shown = self.caches().standing(organization_id, fresh, clock, load).await?;
+        shown.written(|standing| {
+            Ok(write(BalanceView {
+                organization_id,
+                balance: standing.balance(),
+                expiring_next: standing.expiring_next()?,
+                sequence: standing.sequence(),
+                as_of: standing.as_of(),
+            }))
         })
     }
 
