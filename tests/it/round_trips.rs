@@ -4,7 +4,7 @@
 //! that it is ready for the next query, which it says once in each round trip.
 
 use multicredit_domain::OrganizationId;
-use multicredit_store::{ConsumeItem, Store, StoreConfig};
+use multicredit_store::{ConsumeItem, Store, StoreConfig, StoreError};
 use tests::fixtures::{ai, key, organization, purchase, request};
 use tests::proxy::{Cut, Proxy};
 use tests::{Engine, TestDb, run};
@@ -114,6 +114,25 @@ fn a_batch_that_was_found_after_a_cut_is_not_executed_again_if_the_connection_is
         store.grant(acme, purchase(ai(7)), None).await.unwrap();
         assert_eq!(proxy.cuts_made(), 4);
         assert_eq!(store.balance(acme).await.unwrap().balance.available, ai(CREDITS + 2));
+        store.close().await;
+    });
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_unavailable_and_leaves_no_doubt() {
+    run(Engine::Postgres, async |db| {
+        let (store, proxy) = store_behind_a_proxy(&db).await;
+        let acme = organization(&store, "acme", ai(CREDITS)).await;
+        store.consume(acme, request("ai_chat", 1), None).await.unwrap();
+        proxy.refuse(true);
+        proxy.cut(Cut::BeforeCommit);
+        let error = store.consume(acme, request("ai_chat", 1), None).await.unwrap_err();
+        assert!(matches!(error, StoreError::OutcomeUnknown { .. }), "the call was sent: {error}");
+        let error = store.consume(acme, request("ai_chat", 1), None).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable(_)), "there was nothing to send it on: {error}");
+        proxy.refuse(false);
+        store.consume(acme, request("ai_chat", 1), None).await.unwrap();
+        assert_eq!(store.balance(acme).await.unwrap().balance.available, ai(CREDITS - 2));
         store.close().await;
     });
 }

@@ -58,6 +58,7 @@ struct Shared {
     made: AtomicUsize,
     delay_ms: AtomicU64,
     lies: Mutex<Vec<Lie>>,
+    refuses: AtomicBool,
     partition: watch::Sender<bool>,
 }
 
@@ -124,6 +125,11 @@ impl Proxy {
         self.shared.lies.lock().unwrap_or_else(PoisonError::into_inner).push(lie);
     }
 
+    /// Hangs up on whoever connects, or does so no more.
+    pub fn refuse(&self, refuses: bool) {
+        self.shared.refuses.store(refuses, Ordering::SeqCst);
+    }
+
     /// Lets nothing through any more, in any direction, or everything again.
     pub fn partition(&self, is_partitioned: bool) {
         self.shared.partition.send_replace(is_partitioned);
@@ -180,6 +186,9 @@ impl Lie {
 /// Passes on what both sides say until one of them ends, or is cut off: then both are.
 async fn pass(client: TcpStream, server: String, shared: Arc<Shared>) {
     shared.gate().await;
+    if shared.refuses.load(Ordering::SeqCst) {
+        return;
+    }
     let Ok(server) = TcpStream::connect(&server).await else { return };
     if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
         return;

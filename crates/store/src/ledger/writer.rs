@@ -31,7 +31,7 @@ use super::{Job, Request, Task, limits, read, write};
 use crate::cache::Caches;
 use crate::clock::{self, Clock};
 use crate::config::{Engine, StoreConfig};
-use crate::error::{AttemptError, Fault, StoreError};
+use crate::error::{AttemptError, Fault, StoreError, leaves_doubt};
 use crate::sql::{Backend, Cell, Column, Connection, Kind, Statement};
 use crate::stats::{DecidedBy, Stats};
 use crate::webhook::Wake;
@@ -44,7 +44,7 @@ pub(crate) struct Writer {
     caches: Arc<Caches>,
     stats: Arc<Stats>,
     wake: Arc<Wake>,
-    connection: Option<Connection>,
+    pub(super) connection: Option<Connection>,
     /// The server's side of a connection that was lost, to be ended before anything is looked for or done again.
     lost: Option<Backend>,
     /// The prices that the express path goes by; `None` where there is no such path.
@@ -243,7 +243,7 @@ impl Writer {
         };
         if let Some((marker, verdicts)) = commit_sent
             && let AttemptError::Database(error) = &error
-            && Fault::of(error) == Fault::Connection
+            && leaves_doubt(error)
         {
             self.lose_connection();
             self.forget(tasks).await;
