@@ -57,6 +57,7 @@ struct Shared {
     cuts: Mutex<VecDeque<Cut>>,
     made: AtomicUsize,
     delay_ms: AtomicU64,
+    distance_ms: AtomicU64,
     lies: Mutex<Vec<Lie>>,
     refuses: AtomicBool,
     partition: watch::Sender<bool>,
@@ -130,6 +131,11 @@ impl Proxy {
         self.shared.refuses.store(refuses, Ordering::SeqCst);
     }
 
+    /// Has every round trip take so much longer, as to a server that is far away.
+    pub fn distance(&self, distance: Duration) {
+        self.shared.distance_ms.store(u64::try_from(distance.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
     /// Lets nothing through any more, in any direction, or everything again.
     pub fn partition(&self, is_partitioned: bool) {
         self.shared.partition.send_replace(is_partitioned);
@@ -156,6 +162,14 @@ impl Shared {
     fn told(&self, message: Vec<u8>) -> Vec<u8> {
         let lies = self.lies.lock().unwrap_or_else(PoisonError::into_inner);
         lies.iter().fold(message, |message, lie| lie.tell(message))
+    }
+
+    /// Waits as long as a round trip takes.
+    async fn travel(&self) {
+        let distance = self.distance_ms.load(Ordering::SeqCst);
+        if distance > 0 {
+            tokio::time::sleep(Duration::from_millis(distance)).await;
+        }
     }
 
     /// Waits as long as a message has to.
@@ -231,6 +245,9 @@ async fn ask(
         let mut message = body(&mut from).await?;
         message.insert(0, letter);
         shared.gate().await;
+        if [b'S', b'Q'].contains(&letter) {
+            shared.travel().await;
+        }
         match session.point(letter, &message[5..]).filter(|_| is_ledger) {
             Some(Point::Commit) if shared.takes(Cut::BeforeCommit) => return Ok(()),
             Some(Point::Commit) if shared.takes(Cut::AfterCommit) => is_silent.store(true, Ordering::SeqCst),

@@ -1,6 +1,8 @@
 //! Where the runs take place in which nothing goes wrong but that there is too much of everything: a database that syncs
 //! to a disk, and servers as processes, with nothing between them.
 
+use std::time::Duration;
+
 use sea_orm::{ConnectionTrait as _, Database, DbBackend, QueryResult, Statement};
 use serde_json::{Value, json};
 use tests::proxy::Proxy;
@@ -26,8 +28,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// A new database, with as many servers as it is said.
-    pub async fn start(engine: Engine, servers: usize) -> Self {
+    /// A new database, with as many servers as it is said, so far away from it on PostgreSQL.
+    pub async fn start(engine: Engine, servers: usize, distance: Duration) -> Self {
         let (mut postgres, mut directory) = (None, None);
         let url = match engine {
             Engine::Postgres => {
@@ -43,11 +45,11 @@ impl Place {
                 url
             }
         };
-        // A proxy costs time, so there is one only to lie.
-        let planted = Plant::wanted();
-        let lies = planted.is_some_and(|plant| plant.lie().is_some());
-        let (proxy, told) = if lies {
+        // A proxy costs time, so there is one only where it has something to do.
+        let lies = Plant::wanted().is_some_and(|plant| plant.lie().is_some());
+        let (proxy, told) = if lies || !distance.is_zero() {
             let (proxy, url) = Proxy::before_database(&url).await;
+            proxy.distance(distance);
             (Some(proxy), url)
         } else {
             (None, url.clone())

@@ -43,6 +43,8 @@ pub struct Tally {
     pub sent: u64,
     /// Consumptions, and how long they took from being sent.
     pub done: Histogram,
+    /// Those that were answered while the load lasted.
+    pub in_time: u64,
     /// The same by the second in which they were due.
     pub by_second: Vec<Histogram>,
     /// Refusals for there being too much, and how long they took.
@@ -56,9 +58,9 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Consumptions a second.
+    /// Consumptions a second, while the load lasted.
     pub fn goodput(&self, during: Duration) -> f64 {
-        count(self.done.total()) / during.as_secs_f64()
+        count(self.in_time) / during.as_secs_f64()
     }
 }
 
@@ -183,6 +185,7 @@ impl Pressure {
         match noted {
             Noted::Done => {
                 tally.done.record(took);
+                tally.in_time += u64::from(begun.elapsed() < self.during);
                 let second = usize::try_from((sent_at - begun).as_secs()).unwrap_or(usize::MAX);
                 if tally.by_second.len() <= second {
                     tally.by_second.resize_with(second + 1, Histogram::default);

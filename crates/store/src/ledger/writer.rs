@@ -131,7 +131,9 @@ impl Writer {
                 break;
             }
             let tasks: Vec<&Task> = jobs.iter().flat_map(|job| &job.tasks).collect();
-            self.waiting.leave(tasks.iter().copied());
+            for job in &jobs {
+                self.waiting.leave(job);
+            }
             self.stats.ledger.batch_taken(tasks.len(), jobs.iter().map(|job| job.queued_at));
             let mut verdicts = self.execute_without_panic(&tasks).await.into_iter();
             self.tell_deliverers(&tasks);
