@@ -119,7 +119,7 @@ async fn what_is_accepted_is_what_there_was_on_sqlite() {
 }
 
 async fn overspend(engine: Engine, servers: usize) {
-    let place = Place::start(engine, servers, Duration::ZERO).await;
+    let place = Place::start(engine, servers, false).await;
     let goal = setting("CONSUMPTIONS", 3_000_usize);
     let batch = setting("BATCH", 100_usize);
     let mut random = Random::new(seed());

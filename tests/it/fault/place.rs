@@ -21,15 +21,15 @@ pub struct Place {
     engine: Engine,
     /// The database itself, for whoever compares.
     url: String,
+    proxy: Option<Proxy>,
     // What follows is held: it goes when the servers have gone.
-    _proxy: Option<Proxy>,
     _postgres: Option<postgres::Postgres>,
     _directory: Option<Scratch>,
 }
 
 impl Place {
-    /// A new database, with as many servers as it is said, so far away from it on PostgreSQL.
-    pub async fn start(engine: Engine, servers: usize, distance: Duration) -> Self {
+    /// A new database, with as many servers as it is said; with a proxy between them if they are to be moved apart.
+    pub async fn start(engine: Engine, servers: usize, is_movable: bool) -> Self {
         let (mut postgres, mut directory) = (None, None);
         let url = match engine {
             Engine::Postgres => {
@@ -47,9 +47,8 @@ impl Place {
         };
         // A proxy costs time, so there is one only where it has something to do.
         let lies = Plant::wanted().is_some_and(|plant| plant.lie().is_some());
-        let (proxy, told) = if lies || !distance.is_zero() {
+        let (proxy, told) = if lies || is_movable {
             let (proxy, url) = Proxy::before_database(&url).await;
-            proxy.distance(distance);
             (Some(proxy), url)
         } else {
             (None, url.clone())
@@ -62,7 +61,12 @@ impl Place {
             started.push(Server::spawn(command).await);
         }
         plant::plant(&url, proxy.as_ref()).await;
-        Self { servers: started, engine, url, _proxy: proxy, _postgres: postgres, _directory: directory }
+        Self { servers: started, engine, url, proxy, _postgres: postgres, _directory: directory }
+    }
+
+    /// Moves the servers so far away from the database.
+    pub fn move_apart(&self, distance: Duration) {
+        self.proxy.as_ref().unwrap().distance(distance);
     }
 
     /// Makes an organization of that name with as many credits of each type; answers its id.

@@ -17,9 +17,10 @@ use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
 use super::place::ADMIN_KEY;
+use super::setting;
 
-/// How many connections there may be: a process may have so many files here and no more.
-const CONNECTIONS_MAX: usize = 16_000;
+/// How many files a process here needs beside connections.
+const OTHER_FILES: usize = 300;
 
 /// After how long an answer no longer comes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -70,6 +71,14 @@ pub const fn count(number: u64) -> f64 {
     number as f64
 }
 
+/// How many connections there may be: as many as are wanted, and as this process and the server may have.
+fn connections_max() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let files = files.split_whitespace().next().unwrap().parse().unwrap_or(usize::MAX);
+    setting("CONNECTIONS", 2_000).min(files.saturating_sub(OTHER_FILES))
+}
+
 impl Pressure {
     /// As many at once as it is said, each the next when it has the answer to the last.
     pub async fn closed(self, clients: usize) -> Tally {
@@ -102,13 +111,14 @@ impl Pressure {
                 let begun = Instant::now();
                 let idle: Rc<RefCell<Vec<Client>>> = Rc::default();
                 let mut random = Random::new(1);
+                let connections_max = connections_max();
                 let (mut number, mut tasks) = (0_u64, tokio::task::JoinSet::new());
                 while begun.elapsed() < it.during {
                     while count(number) < begun.elapsed().as_secs_f64() * rate {
                         number += 1;
                         let client = idle.borrow_mut().pop();
                         let open = tasks.len() + idle.borrow().len();
-                        if client.is_none() && open >= CONNECTIONS_MAX {
+                        if client.is_none() && open >= connections_max {
                             tally.borrow_mut().unsent += 1;
                             continue;
                         }

@@ -1,4 +1,4 @@
-//! A writer: one task, one connection, one transaction a batch.
+//! A writer: one thread, one connection, one transaction a batch.
 //!
 //! Several may share the queue; by default there is one, which was fastest. Whoever is free takes what waits. They are to
 //! each other what replicas are.
