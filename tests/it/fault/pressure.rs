@@ -48,7 +48,7 @@ pub struct Tally {
     pub in_time: u64,
     /// The same by the second in which they were due.
     pub by_second: Vec<Histogram>,
-    /// Refusals for there being too much, and how long they took.
+    /// Refusals for there being too much, or for having taken too long, and how long they took.
     pub refused: Histogram,
     /// What should have been sent when all connections were taken.
     pub unsent: u64,
@@ -227,7 +227,7 @@ impl Noted {
         let is = |code: &[u8]| body.windows(code.len()).any(|window| window == code);
         match &status {
             b"201" => Self::Done,
-            b"503" if is(br#""overloaded""#) => Self::Refused,
+            b"503" if is(br#""overloaded""#) || is(br#""unavailable""#) => Self::Refused,
             b"429" if is(br#""too_many_requests""#) => Self::Refused,
             _ => Self::Other(String::from_utf8_lossy(body).into_owned()),
         }

@@ -41,7 +41,10 @@ async fn at_half_load_memory_stays_what_it_was() {
     let (mut samples, mut done, mut refused, mut slowest) = (Vec::new(), 0, 0, Duration::ZERO);
     for _ in 0..STRETCHES {
         let tally = pressed.at(peak / 2.0, stretch).await;
-        samples.push((loaded.elapsed().as_secs_f64(), count(pressed.memory())));
+        let sample = (loaded.elapsed().as_secs_f64(), count(pressed.memory()));
+        // For whoever ends it early.
+        println!("after {:.0} s: {} KiB", sample.0, sample.1 / 1_024.0);
+        samples.push(sample);
         done += tally.done.total();
         refused += tally.refused.total();
         slowest = slowest.max(tally.done.percentile(990));
