@@ -43,18 +43,36 @@ model: ## Hold the ledger against the naive one in 10,000 random sequences on ea
 deliveries: ## Kill a server 200 times on each engine while it delivers webhooks, and look for what was lost
 	MULTICREDIT_DELIVERY_KILLS=200 cargo test --package tests --test it -- webhooks::kills --nocapture
 
-# Not by nextest either. One after the other: each has the machine for itself. SEED=... makes it another run.
+# Not by nextest either. One after the other: each has the machine for itself. SEED=... makes it another run. Built as it is
+# released, because some of it is about how much there can be. LTO is left out, which takes minutes and changes little.
 SEED ?= 1
 fault_run := MULTICREDIT_FAULT_SEED=$(SEED) MULTICREDIT_FAULT_RESULTS="$(CURDIR)/docs/results/fault.md" \
-	cargo test --package tests --test it -- --nocapture
+	CARGO_PROFILE_RELEASE_LTO=off cargo test --release --package tests --test it -- --nocapture
 
 .PHONY: fault
 fault: ## Kill, cut, delay and lie under load for long; adds to docs/results/fault.md
 	MULTICREDIT_FAULT_ROUNDS=10 MULTICREDIT_FAULT_PARTITION_SECONDS=60 $(fault_run) fault::whatever
-	MULTICREDIT_FAULT_ROUNDS=40 MULTICREDIT_FAULT_FAULTS=kill_api $(fault_run) fault::whatever
-	MULTICREDIT_FAULT_ROUNDS=10 MULTICREDIT_FAULT_FAULTS=kill_postgres $(fault_run) fault::whatever
+	MULTICREDIT_FAULT_ROUNDS=200 MULTICREDIT_FAULT_FAULTS=kill_api $(fault_run) fault::whatever
+	MULTICREDIT_FAULT_ROUNDS=50 MULTICREDIT_FAULT_FAULTS=kill_postgres $(fault_run) fault::whatever
 	MULTICREDIT_FAULT_CUTS=1000 $(fault_run) fault::a_commit
-	MULTICREDIT_FAULT_KEYS=10000 $(fault_run) fault::a_key
+	MULTICREDIT_FAULT_KEYS=100000 $(fault_run) fault::a_key
+	MULTICREDIT_FAULT_FILLS=20 MULTICREDIT_FAULT_RATE=200 $(fault_run) fault::a_disk
+
+.PHONY: overspend
+overspend: ## Ask for more than there is, millions of times; adds to docs/results/fault.md
+	MULTICREDIT_FAULT_CONSUMPTIONS=4000000 MULTICREDIT_FAULT_BATCH=1000 $(fault_run) there_was_over_two_processes
+	MULTICREDIT_FAULT_CONSUMPTIONS=400000 MULTICREDIT_FAULT_BATCH=1000 $(fault_run) there_was_on_sqlite
+
+.PHONY: overload
+overload: ## Load a server with twice of what it can take for a minute; adds to docs/results/fault.md
+	MULTICREDIT_FAULT_SECONDS=60 MULTICREDIT_FAULT_PEAK_SECONDS=10 MULTICREDIT_FAULT_CONNECTIONS=16000 \
+		$(fault_run) fault::overload
+	MULTICREDIT_FAULT_SECONDS=60 MULTICREDIT_FAULT_PEAK_SECONDS=10 MULTICREDIT_FAULT_CONNECTIONS=16000 \
+		MULTICREDIT_FAULT_DISTANCE_MS=40 $(fault_run) fault::overload
+
+.PHONY: soak
+soak: ## Load a server with half of what it can take for an hour; adds to docs/results/fault.md
+	MULTICREDIT_FAULT_SECONDS=3600 MULTICREDIT_FAULT_PEAK_SECONDS=10 $(fault_run) fault::soak
 
 .PHONY: build
 build: ## Build the programs as released, into target/release

@@ -3,11 +3,15 @@
 //! `docs/PERFORMANCE.md` gives these numbers. A proxy between the store and the server counts how often the server says
 //! that it is ready for the next query, which it says once in each round trip.
 
+use std::time::Duration;
+
+use futures_util::future::join_all;
 use multicredit_domain::OrganizationId;
-use multicredit_store::{ConsumeItem, Store, StoreConfig};
+use multicredit_store::{ConsumeItem, Store, StoreConfig, StoreError};
 use tests::fixtures::{ai, key, organization, purchase, request};
 use tests::proxy::{Cut, Proxy};
 use tests::{Engine, TestDb, run};
+use tokio::time::sleep;
 
 /// A store whose connections go through a proxy.
 async fn store_behind_a_proxy(db: &TestDb) -> (Store, Proxy) {
@@ -114,6 +118,69 @@ fn a_batch_that_was_found_after_a_cut_is_not_executed_again_if_the_connection_is
         store.grant(acme, purchase(ai(7)), None).await.unwrap();
         assert_eq!(proxy.cuts_made(), 4);
         assert_eq!(store.balance(acme).await.unwrap().balance.available, ai(CREDITS + 2));
+        store.close().await;
+    });
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_unavailable_and_leaves_no_doubt() {
+    run(Engine::Postgres, async |db| {
+        let (store, proxy) = store_behind_a_proxy(&db).await;
+        let acme = organization(&store, "acme", ai(CREDITS)).await;
+        store.consume(acme, request("ai_chat", 1), None).await.unwrap();
+        proxy.refuse(true);
+        proxy.cut(Cut::BeforeCommit);
+        let error = store.consume(acme, request("ai_chat", 1), None).await.unwrap_err();
+        assert!(matches!(error, StoreError::OutcomeUnknown { .. }), "the call was sent: {error}");
+        let error = store.consume(acme, request("ai_chat", 1), None).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable(_)), "there was nothing to send it on: {error}");
+        proxy.refuse(false);
+        store.consume(acme, request("ai_chat", 1), None).await.unwrap();
+        assert_eq!(store.balance(acme).await.unwrap().balance.available, ai(CREDITS - 2));
+        store.close().await;
+    });
+}
+
+/// While the database stands still: what waits is bounded, and one organization cannot take all of it. The writer has
+/// taken up to a batch (512 requests) out of the queue.
+#[test]
+fn calls_that_wait_are_bounded_and_a_loud_organization_leaves_room_for_others() {
+    run(Engine::Postgres, async |db| {
+        let (store, proxy) = store_behind_a_proxy(&db).await;
+        let mut organizations = Vec::new();
+        for name in ["loud", "quiet", "one", "two", "three"] {
+            organizations.push(organization(&store, name, ai(CREDITS)).await);
+        }
+        let [loud, quiet, others @ ..] = organizations.as_slice() else { panic!("five") };
+        let calls = |whose: OrganizationId, count: usize| {
+            join_all((0..count).map(|_| store.consume(whose, request("ai_chat", 1), None)).collect::<Vec<_>>())
+        };
+        let unblock = async || {
+            sleep(Duration::from_millis(300)).await;
+            proxy.partition(false);
+        };
+        let counts = |answers: &[Result<_, StoreError>]| {
+            let count = |is: fn(&StoreError) -> bool| {
+                answers.iter().filter_map(|it| it.as_ref().err()).filter(|it| is(it)).count()
+            };
+            let done = answers.iter().filter(|answer| answer.is_ok()).count();
+            [done, count(|it| matches!(it, StoreError::OrganizationBusy)), count(|it| matches!(it, StoreError::Busy))]
+        };
+        calls(*loud, 1).await;
+
+        proxy.partition(true);
+        let (of_loud, of_quiet, ()) = tokio::join!(calls(*loud, 3_000), calls(*quiet, 200), unblock());
+        let [done, too_many, busy] = counts(&of_loud);
+        assert!((1_024..=1_024 + 512).contains(&done), "{done}");
+        assert_eq!((done + too_many, busy), (3_000, 0));
+        assert_eq!(counts(&of_quiet), [200, 0, 0]);
+
+        proxy.partition(true);
+        let everybody = join_all(others.iter().map(|whose| calls(*whose, 1_000)));
+        let (everybody, ()) = tokio::join!(everybody, unblock());
+        let [done, too_many, busy] = counts(&everybody.into_iter().flatten().collect::<Vec<_>>());
+        assert!((1_280..=1_280 + 512).contains(&done), "{done}");
+        assert_eq!((done + busy, too_many), (3_000, 0));
         store.close().await;
     });
 }

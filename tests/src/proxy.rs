@@ -2,7 +2,8 @@
 //!
 //! It counts how often the server says that it is ready for the next query, once in each round trip. It cuts a
 //! connection just before a commit is passed on, after the server has committed and before it can say so, and in the
-//! middle of a message. And it can be slow, or a black hole, in both directions.
+//! middle of a message. It can be slow, or a black hole, in both directions. And it can lie: pass on another statement
+//! than the one that was to be prepared.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -39,6 +40,15 @@ pub enum Cut {
     BeforeRollback,
 }
 
+/// A part of a statement, and what is prepared instead of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lie {
+    /// What a server means.
+    pub of: &'static str,
+    /// What PostgreSQL is told.
+    pub instead: &'static str,
+}
+
 /// What the connections of a proxy share.
 #[derive(Default)]
 struct Shared {
@@ -47,6 +57,9 @@ struct Shared {
     cuts: Mutex<VecDeque<Cut>>,
     made: AtomicUsize,
     delay_ms: AtomicU64,
+    distance_ms: AtomicU64,
+    lies: Mutex<Vec<Lie>>,
+    refuses: AtomicBool,
     partition: watch::Sender<bool>,
 }
 
@@ -108,6 +121,21 @@ impl Proxy {
         self.shared.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
+    /// Passes on other statements than those that are prepared from now on, where the lie is about them.
+    pub fn lie(&self, lie: Lie) {
+        self.shared.lies.lock().unwrap_or_else(PoisonError::into_inner).push(lie);
+    }
+
+    /// Hangs up on whoever connects, or does so no more.
+    pub fn refuse(&self, refuses: bool) {
+        self.shared.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    /// Has every round trip take so much longer, as to a server that is far away.
+    pub fn distance(&self, distance: Duration) {
+        self.shared.distance_ms.store(u64::try_from(distance.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
     /// Lets nothing through any more, in any direction, or everything again.
     pub fn partition(&self, is_partitioned: bool) {
         self.shared.partition.send_replace(is_partitioned);
@@ -130,6 +158,20 @@ impl Shared {
         is_next
     }
 
+    /// The message that prepares a statement, as it is passed on.
+    fn told(&self, message: Vec<u8>) -> Vec<u8> {
+        let lies = self.lies.lock().unwrap_or_else(PoisonError::into_inner);
+        lies.iter().fold(message, |message, lie| lie.tell(message))
+    }
+
+    /// Waits as long as a round trip takes.
+    async fn travel(&self) {
+        let distance = self.distance_ms.load(Ordering::SeqCst);
+        if distance > 0 {
+            tokio::time::sleep(Duration::from_millis(distance)).await;
+        }
+    }
+
     /// Waits as long as a message has to.
     async fn gate(&self) {
         let delay = self.delay_ms.load(Ordering::SeqCst);
@@ -142,9 +184,25 @@ impl Shared {
     }
 }
 
+impl Lie {
+    /// The message with the lie in the place of what it is about. Its length stands behind its letter.
+    fn tell(&self, mut message: Vec<u8>) -> Vec<u8> {
+        let (of, instead) = (self.of.as_bytes(), self.instead.as_bytes());
+        if let Some(at) = message.windows(of.len()).position(|window| window == of) {
+            message.splice(at..at + of.len(), instead.iter().copied());
+            let length = u32::try_from(message.len() - 1).unwrap_or(u32::MAX);
+            message[1..5].copy_from_slice(&length.to_be_bytes());
+        }
+        message
+    }
+}
+
 /// Passes on what both sides say until one of them ends, or is cut off: then both are.
 async fn pass(client: TcpStream, server: String, shared: Arc<Shared>) {
     shared.gate().await;
+    if shared.refuses.load(Ordering::SeqCst) {
+        return;
+    }
     let Ok(server) = TcpStream::connect(&server).await else { return };
     if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
         return;
@@ -187,6 +245,9 @@ async fn ask(
         let mut message = body(&mut from).await?;
         message.insert(0, letter);
         shared.gate().await;
+        if [b'S', b'Q'].contains(&letter) {
+            shared.travel().await;
+        }
         match session.point(letter, &message[5..]).filter(|_| is_ledger) {
             Some(Point::Commit) if shared.takes(Cut::BeforeCommit) => return Ok(()),
             Some(Point::Commit) if shared.takes(Cut::AfterCommit) => is_silent.store(true, Ordering::SeqCst),
@@ -194,6 +255,7 @@ async fn ask(
             Some(Point::Batch) if shared.takes(Cut::MidBatch) => {
                 return to.write_all(&message[..message.len() / 2]).await;
             }
+            _ if letter == b'P' => message = shared.told(message),
             _ => {}
         }
         to.write_all(&message).await?;

@@ -12,7 +12,7 @@ use poem::http::uri::Scheme;
 use poem::listener::{Acceptor, TcpAcceptor};
 use poem::web::{LocalAddr, RemoteAddr};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// How long a connection may be silent before the system asks whether the other side still exists.
 const KEEPALIVE_AFTER: Duration = Duration::from_mins(1);
@@ -24,6 +24,10 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long to wait after accepting failed: most likely there is no file descriptor left, and one must close first.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 
+/// How many connections may wait to be accepted. When many come at once, one that finds no place is tried again by its
+/// client's system only after a second. The system caps it (`net.core.somaxconn`, 4096 on Linux).
+const BACKLOG: u32 = 4_096;
+
 /// Accepts TCP connections without Nagle's algorithm and with keepalive.
 pub struct PromptAcceptor {
     inner: TcpAcceptor,
@@ -33,7 +37,7 @@ pub struct PromptAcceptor {
 impl PromptAcceptor {
     /// Listens on `address`, a `host:port`; port 0 picks a free one.
     pub async fn bind(address: &str) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let listener = listen(address).await?;
         let address = listener.local_addr()?;
         Ok(Self { inner: TcpAcceptor::from_tokio(listener)?, address })
     }
@@ -42,6 +46,21 @@ impl PromptAcceptor {
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
+}
+
+/// Listens on the first of the addresses that can be had.
+async fn listen(address: &str) -> io::Result<TcpListener> {
+    let mut error = io::Error::new(io::ErrorKind::InvalidInput, "it is no address");
+    for address in tokio::net::lookup_host(address).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A server that is started again finds its port free, though connections of before have not quite ended.
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(failed) => error = failed,
+        }
+    }
+    Err(error)
 }
 
 impl Acceptor for PromptAcceptor {
@@ -73,6 +92,18 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn many_may_wait_to_be_accepted() {
+        let acceptor = PromptAcceptor::bind("127.0.0.1:0").await.unwrap();
+        let begun = std::time::Instant::now();
+        let mut waiting = Vec::new();
+        // A listener's usual 1,024 places would make those who come after them wait for a second.
+        for _ in 0..1_500 {
+            waiting.push(TcpStream::connect(acceptor.address()).await.unwrap());
+        }
+        assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    }
 
     #[tokio::test]
     async fn accepted_connections_send_at_once_and_notice_when_the_client_vanishes() {

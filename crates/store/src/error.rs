@@ -2,6 +2,7 @@
 
 use multicredit_domain::{ConsumptionId, Refusal};
 use sea_orm::{DbErr, SqlErr};
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use thiserror::Error;
 
 /// Something that must be unique exists already.
@@ -162,6 +163,14 @@ impl Fault {
             _ => Self::Data,
         }
     }
+}
+
+/// Whether a commit that failed so may have happened all the same: the connection broke before the answer. That there was
+/// no room for it (disk, memory) is an answer, if the session goes on: nothing has happened.
+pub(crate) fn leaves_doubt(error: &sqlx::Error) -> bool {
+    let answer = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    let is_out_of_room = answer.is_some_and(|it| it.code().starts_with("53") && it.severity() == PgSeverity::Error);
+    Fault::of(error) == Fault::Connection && !is_out_of_room
 }
 
 /// Why an attempt at a batch failed, with the database's own error kept for [`Fault::of`].

@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use tests::fault::{Asked, Journal, Outcome, Random, exchange};
 use tokio::task::JoinSet;
 
-use super::stage::ADMIN_KEY;
+use super::place::ADMIN_KEY;
 
 /// What can be spent on, of every credit type and of two at once.
-const ACTIONS: [&str; 6] = ["ai_chat", "ai_tokens", "whatsapp_message", "whatsapp_ai_reply", "email_ai_draft", "sms"];
+pub const ACTIONS: [&str; 6] =
+    ["ai_chat", "ai_tokens", "whatsapp_message", "whatsapp_ai_reply", "email_ai_draft", "sms"];
 
 /// A thing of an organization: what its path begins with, and its id.
 type Thing = (String, String);
@@ -108,10 +109,11 @@ impl Load {
         senders.join_all().await;
     }
 
-    /// Asks the first server for one thing more.
+    /// Asks the first server for one thing more, every other time without a key.
     pub async fn one(&self, random: &mut Random, number: usize) -> Vec<Outcome> {
         let organization = format!("/v1/organizations/{}", self.rich(random.below(self.organizations.len())));
         let asked = spending(organization, random, format!("one-{number}"));
+        let asked = if number.is_multiple_of(2) { asked } else { asked.without_key() };
         self.send(0, vec![asked], false).await
     }
 
@@ -166,23 +168,21 @@ impl Load {
             8..=9 => return (0..5).map(|item| self.item(random, format!("{key}-{item}"))).collect(),
             10..=11 => {
                 let body = json!({ "action": "ai_chat", "quantity": 1 + random.below(9), "ttl_seconds": 2 + random.below(60) });
-                Asked { key, path: Some(organization + "/holds"), body }
+                Asked::of(organization + "/holds", key, body)
             }
             12..=13 => match taken(&self.holds, random) {
                 Some((organization, id)) if random.below(3) == 0 => {
-                    Asked { key, path: Some(format!("{organization}/holds/{id}/release")), body: json!({}) }
+                    Asked::of(format!("{organization}/holds/{id}/release"), key, json!({}))
                 }
-                Some((organization, id)) => Asked {
-                    key,
-                    path: Some(format!("{organization}/holds/{id}/capture")),
-                    body: json!({ "quantity": 1 }),
-                },
+                Some((organization, id)) => {
+                    Asked::of(format!("{organization}/holds/{id}/capture"), key, json!({ "quantity": 1 }))
+                }
                 None => spending(organization, random, key),
             },
             14 => match taken(&self.spent, random) {
                 Some((organization, id)) => {
                     let path = format!("{organization}/consumptions/{id}/refund");
-                    Asked { key, path: Some(path), body: json!({ "quantity": 1, "reason": "fault run" }) }
+                    Asked::of(path, key, json!({ "quantity": 1, "reason": "fault run" }))
                 }
                 None => spending(organization, random, key),
             },
@@ -190,7 +190,7 @@ impl Load {
                 let expires_at = (multicredit_store::clock::now() + TimeDelta::seconds(2)).to_rfc3339();
                 let body =
                     json!({ "credits": { "ai": 20, "sms": 5 }, "source": "promotion", "expires_at": expires_at });
-                Asked { key, path: Some(organization + "/grants"), body }
+                Asked::of(organization + "/grants", key, body)
             }
             _ => self.again(random).unwrap_or_else(|| spending(organization, random, key)),
         };
@@ -201,7 +201,7 @@ impl Load {
         let organization = &self.organizations[random.below(self.organizations.len())];
         let action = ACTIONS[random.below(ACTIONS.len())];
         let body = json!({ "organization_id": organization, "action": action, "quantity": 1, "idempotency_key": key });
-        Asked { key, path: None, body }
+        Asked::item(key, body)
     }
 
     /// What was done before once more, one in ten with another body.
@@ -215,9 +215,10 @@ impl Load {
     }
 }
 
-fn spending(organization: String, random: &mut Random, key: String) -> Asked {
+/// A consumption of an organization, whose path that is.
+pub fn spending(organization: String, random: &mut Random, key: String) -> Asked {
     let body = json!({ "action": ACTIONS[random.below(ACTIONS.len())], "quantity": 1 + random.below(3) });
-    Asked { key, path: Some(organization + "/consume"), body }
+    Asked::of(organization + "/consume", key, body)
 }
 
 fn taken(things: &Mutex<Vec<Thing>>, random: &mut Random) -> Option<Thing> {

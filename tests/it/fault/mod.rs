@@ -4,6 +4,13 @@
 //! `docs/TESTING.md` says how to run it for longer, by the variables that [`setting`] reads.
 
 mod load;
+mod overload;
+mod overspend;
+mod place;
+mod plant;
+mod pressure;
+mod small_disk;
+mod soak;
 mod stage;
 
 use std::sync::Arc;
@@ -166,12 +173,48 @@ async fn a_key_that_is_sent_many_times_at_once_over_two_processes_charges_once()
     assert_eq!(mismatches, keys.div_ceil(10));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_full_refuses_and_loses_nothing() {
+    let mut stage = match Stage::start_on_a_small_disk(2).await {
+        Ok(stage) => stage,
+        Err(why) => {
+            eprintln!("SKIPPED: a full disk needs a file system of its own, and {why}");
+            return;
+        }
+    };
+    let load = Arc::clone(&stage.load);
+    let mut random = Random::new(seed());
+    let begun = Instant::now();
+    let pace = Duration::from_micros(1_000_000 / setting("RATE", 40_u64));
+    let sending = tokio::spawn(Arc::clone(&load).send_until_the_end(random.number(), pace));
+    let fills = setting("FILLS", 1_usize);
+    let mut slowest = Duration::ZERO;
+    for _ in 0..fills {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let pause = Duration::from_secs(2 + random.number() % 4);
+        slowest = slowest.max(stage.fill_disk(pause).await);
+    }
+    load.end();
+    sending.await.unwrap();
+    let [asked, done, refused, unknown] = load.journal().counts();
+    let violations = stage.settle().await;
+    report(&format!(
+        "| {} | full disk, seed {} | {} s | {asked} asked, {done} done, {refused} refused, {unknown} unknown; filled \
+         {fills} times; first success {slowest:.1?} after there was room | {} |",
+        today(),
+        seed(),
+        begun.elapsed().as_secs(),
+        violations.len()
+    ));
+    assert!(violations.is_empty(), "{violations:#?}");
+    assert!(done > 0);
+}
+
 /// Sends a key so often at once; with every tenth, another body afterwards, which must be refused. Answers how many were.
 async fn send_at_once(load: &Load, number: usize, times: usize) -> usize {
-    let asked = |quantity: usize| Asked {
-        key: format!("key-{number}"),
-        path: Some(format!("/v1/organizations/{}/consume", load.rich(number))),
-        body: json!({ "action": "ai_chat", "quantity": quantity }),
+    let asked = |quantity: usize| {
+        let path = format!("/v1/organizations/{}/consume", load.rich(number));
+        Asked::of(path, format!("key-{number}"), json!({ "action": "ai_chat", "quantity": quantity }))
     };
     join_all((0..times).map(|time| load.send(time % 2, vec![asked(1)], false))).await;
     if !number.is_multiple_of(10) {

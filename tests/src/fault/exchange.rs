@@ -57,6 +57,14 @@ impl Outcome {
         }
     }
 
+    /// Under which id it is to be looked for, where that was answered instead of what came of it.
+    pub fn to_look_up(&self) -> Option<&str> {
+        match self {
+            Self::Unknown(why) => why.strip_prefix("outcome_unknown ").filter(|id| !id.is_empty()),
+            _ => None,
+        }
+    }
+
     /// The body, if it was done.
     pub fn body(&self) -> Option<&str> {
         match self {
@@ -128,7 +136,10 @@ fn refusal(status: u16, problem: &Value) -> Result<Outcome, String> {
         return Err("a problem that contradicts itself".to_owned());
     }
     match name {
-        "outcome_unknown" => Ok(Outcome::Unknown(name.to_owned())),
+        "outcome_unknown" => {
+            let id = problem["consumption_id"].as_str().unwrap_or_default();
+            Ok(Outcome::Unknown(format!("{name} {id}")))
+        }
         name if REFUSALS.contains(&name) => Ok(Outcome::Refused { code: name.to_owned() }),
         _ => Err("a refusal that nothing here can meet".to_owned()),
     }
@@ -139,9 +150,10 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn message(api_key: &str, asked: &[Asked]) -> String {
-    let Asked { path, key, body } = &asked[0];
+    let Asked { path, key, body, .. } = &asked[0];
     let (path, key, body) = if let Some(path) = path {
-        (path.as_str(), format!("Idempotency-Key: {key}\r\n"), body.to_string())
+        let header = if asked[0].is_keyed { format!("Idempotency-Key: {key}\r\n") } else { String::new() };
+        (path.as_str(), header, body.to_string())
     } else {
         let items: Vec<&Value> = asked.iter().map(|asked| &asked.body).collect();
         ("/v1/consume/batch", String::new(), json!({ "items": items }).to_string())

@@ -12,12 +12,32 @@ use super::Outcome;
 /// Something that is asked for, under a key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
-    /// The idempotency key.
+    /// The idempotency key, or a name of it alone where it has none.
     pub key: String,
+    /// Whether it has a key.
+    pub is_keyed: bool,
     /// The path; none for an item of a batch.
     pub path: Option<String>,
     /// The body, or the item with its key.
     pub body: Value,
+}
+
+impl Asked {
+    /// Something that is asked of a path.
+    pub const fn of(path: String, key: String, body: Value) -> Self {
+        Self { key, is_keyed: true, path: Some(path), body }
+    }
+
+    /// An item of a batch, whose body has its key.
+    pub const fn item(key: String, body: Value) -> Self {
+        Self { key, is_keyed: true, path: None, body }
+    }
+
+    /// The same without a key.
+    #[must_use]
+    pub fn without_key(self) -> Self {
+        Self { is_keyed: false, ..self }
+    }
 }
 
 /// Everything that a run has asked.

@@ -8,11 +8,11 @@
 //! things are with a [`history`] is measured by itself, with a short and a long one. The load comes from [`load`], with the requests of [`request`], or from `pgbench` for procedures in the database. `docs/PERFORMANCE.md`
 //! explains the method.
 
-mod client;
+pub mod client;
 mod data;
 mod databases;
 mod draw;
-mod histogram;
+pub mod histogram;
 mod history;
 mod load;
 mod pgbench;

@@ -33,7 +33,7 @@ use super::read::PRICE_LOCK;
 use super::writer::{Writer, jittered, timed_out};
 use super::{Answer, Reply, Request, Task, limits, read};
 use crate::entity::credit_consumption_logs;
-use crate::error::{AttemptError, Fault, StoreError, is_unique_violation_of};
+use crate::error::{AttemptError, StoreError, is_unique_violation_of, leaves_doubt};
 use crate::sql::{Cell, Column, Connection, Kind, Statement, entity_columns};
 
 /// The prices that the writer has seen, and when by the database's clock.
@@ -151,7 +151,9 @@ impl Writer {
         let mut verdicts: Vec<Option<Verdict>> = tasks.iter().map(|_| None).collect();
         let Some(board) = &self.express else { return verdicts };
         let demand = demand(tasks, board);
-        if demand.is_empty() {
+        // Opening a connection is left to the portable path, which tries for a while: where there is none, nothing was asked
+        // for, and nothing is in doubt.
+        if demand.is_empty() || self.connection.is_none() {
             return verdicts;
         }
         match self.call_in_time(&demand).await {
@@ -166,7 +168,7 @@ impl Writer {
                     verdicts[index] = Some(Ok(done(consumption)));
                 }
             }
-            Err(AttemptError::Database(error)) if Fault::of(&error) == Fault::Connection => {
+            Err(AttemptError::Database(error)) if leaves_doubt(&error) => {
                 self.lose_connection();
                 tracing::warn!(%error, "the connection was lost under the express path; looking for what became of it");
                 self.resolve(&demand, &mut verdicts).await;

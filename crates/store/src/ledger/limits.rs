@@ -13,6 +13,14 @@ pub(crate) const JOB_MAX: usize = 1_000;
 /// this is far under a second of waiting; beyond it, a refusal now is worth more than an answer later.
 pub(crate) const QUEUE_MAX: usize = 16_384;
 
+/// The most calls that wait, each with one request or a batch of them. Each keeps a connection and its buffers, some 50 KiB
+/// of memory, so this bounds what an overload takes; and at ten thousand calls a second they wait for an eighth of one.
+pub(crate) const CALLS_MAX: usize = 1_280;
+
+/// The most calls with one request of one organization that wait: what the contract promises, and few enough that there is
+/// room for others.
+pub(crate) const ORGANIZATION_CALLS_MAX: usize = 1_024;
+
 /// The most requests of one organization that wait, so that a loud one cannot fill the queue. The contract promises at
 /// least 1,024; a full batch call (1,000 items) fits four times.
 pub(crate) const ORGANIZATION_QUEUE_MAX: usize = 4_096;

@@ -197,6 +197,7 @@ pub struct HoldAnswer {
 #[derive(Debug)]
 pub(crate) struct Job {
     tasks: Vec<Task>,
+    is_batch: bool,
     queued_at: Instant,
     reply: oneshot::Sender<Vec<Verdict>>,
 }

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use multicredit_domain::{Consumption, ConsumptionId, IdempotencyKey, OrganizationId};
+use tokio::runtime;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::decide::Verdict;
@@ -31,7 +31,8 @@ pub(crate) struct Ledger {
     sender: RwLock<Option<mpsc::Sender<Job>>>,
     waiting: Arc<Waiting>,
     stats: Arc<Stats>,
-    writers: Mutex<Vec<JoinHandle<()>>>,
+    /// Each is told when a writer has ended.
+    writers: Mutex<Vec<oneshot::Receiver<()>>>,
 }
 
 impl Ledger {
@@ -43,7 +44,7 @@ impl Ledger {
         stats: &Arc<Stats>,
         wake: &Arc<Wake>,
     ) -> Self {
-        let (sender, receiver) = mpsc::channel(limits::QUEUE_MAX);
+        let (sender, receiver) = mpsc::channel(limits::CALLS_MAX);
         let waiting = Arc::new(Waiting::default());
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
         let count = match engine {
@@ -53,7 +54,7 @@ impl Ledger {
         let start = |_| {
             let (caches, stats, wake) = (Arc::clone(caches), Arc::clone(stats), Arc::clone(wake));
             let writer = Writer::new(engine, config.clone(), Arc::clone(&waiting), caches, stats, wake);
-            tokio::spawn(writer.run(Arc::clone(&receiver)))
+            on_a_thread(writer.run(Arc::clone(&receiver)))
         };
         let writers = (0..count).map(start).collect();
         Self { sender: RwLock::new(Some(sender)), waiting, stats: Arc::clone(stats), writers: Mutex::new(writers) }
@@ -69,8 +70,8 @@ impl Ledger {
         self.sender.write().unwrap_or_else(PoisonError::into_inner).take();
         let writers = std::mem::take(&mut *lock(&self.writers));
         for writer in writers {
-            if let Err(error) = writer.await {
-                tracing::error!(%error, "a ledger writer ended badly");
+            if writer.await.is_err() {
+                tracing::error!("a ledger writer ended badly");
             }
         }
     }
@@ -101,7 +102,7 @@ impl Ledger {
         let mut asked = Vec::with_capacity(items.size_hint().0);
         for item in items {
             let entered = task(item.organization_id, Request::Consume(item.request), item.key, None).and_then(|task| {
-                self.enter(task.organization_id)?;
+                self.enter(task.organization_id, true)?;
                 Ok(task)
             });
             asked.push(entered.map(|task| {
@@ -111,7 +112,7 @@ impl Ledger {
             }));
         }
         let count = tasks.len();
-        let verdicts = match self.push(tasks) {
+        let verdicts = match self.push(tasks, true) {
             Ok(outcome) => wait(outcome, count).await,
             Err(error) => vec![Err(error); count],
         };
@@ -139,19 +140,19 @@ impl Ledger {
     }
 
     async fn execute(&self, task: Task) -> Verdict {
-        self.enter(task.organization_id)?;
-        let outcome = self.push(vec![task])?;
+        self.enter(task.organization_id, false)?;
+        let outcome = self.push(vec![task], false)?;
         wait(outcome, 1).await.pop().unwrap_or_else(|| Err(unknown()))
     }
 
-    fn enter(&self, organization_id: OrganizationId) -> Result<(), StoreError> {
-        self.waiting.enter(organization_id).inspect_err(|error| self.stats.ledger.rejected(error))
+    fn enter(&self, organization_id: OrganizationId, is_batch: bool) -> Result<(), StoreError> {
+        self.waiting.enter(organization_id, is_batch).inspect_err(|error| self.stats.ledger.rejected(error))
     }
 
     /// Hands in requests that have entered.
-    fn push(&self, tasks: Vec<Task>) -> Result<Outcome, StoreError> {
+    fn push(&self, tasks: Vec<Task>, is_batch: bool) -> Result<Outcome, StoreError> {
         let (reply, outcome) = oneshot::channel();
-        let job = Job { tasks, reply, queued_at: Instant::now() };
+        let job = Job { tasks, is_batch, reply, queued_at: Instant::now() };
         let sent = match &*self.sender.read().unwrap_or_else(PoisonError::into_inner) {
             Some(sender) => sender.try_send(job).map_err(|error| match error {
                 TrySendError::Full(job) => (job, StoreError::Busy),
@@ -160,12 +161,32 @@ impl Ledger {
             None => Err((job, closed())),
         };
         sent.map_err(|(job, error)| {
-            self.waiting.leave(&job.tasks);
+            self.waiting.leave(&job);
             self.stats.ledger.rejected(&error);
             error
         })?;
         Ok(outcome)
     }
+}
+
+/// Runs a writer on a thread of its own, and tells of its end.
+///
+/// Among the tasks of a server it would be one of thousands: when more is asked than can be done, it would wait behind
+/// refusals that are being written, and what could be done would be done by halves.
+fn on_a_thread(writer: impl Future<Output = ()> + Send + 'static) -> oneshot::Receiver<()> {
+    let (ended, end) = oneshot::channel();
+    let run = move || match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            runtime.block_on(writer);
+            // Nobody may wait for it.
+            let _ = ended.send(());
+        }
+        Err(error) => tracing::error!(%error, "a ledger writer has no runtime"),
+    };
+    if let Err(error) = std::thread::Builder::new().name("ledger".to_owned()).spawn(run) {
+        tracing::error!(%error, "a ledger writer has no thread");
+    }
+    end
 }
 
 fn task(
@@ -185,20 +206,30 @@ pub(crate) struct Waiting(Mutex<Counts>);
 #[derive(Default)]
 struct Counts {
     total: usize,
-    by_organization: HashMap<OrganizationId, usize>,
+    by_organization: HashMap<OrganizationId, Share>,
+}
+
+/// What waits of one organization.
+#[derive(Default)]
+struct Share {
+    requests: usize,
+    /// Those of them that are calls by themselves.
+    calls: usize,
 }
 
 impl Waiting {
-    fn enter(&self, organization_id: OrganizationId) -> Result<(), StoreError> {
+    fn enter(&self, organization_id: OrganizationId, is_batch: bool) -> Result<(), StoreError> {
         let mut counts = lock(&self.0);
         if counts.total >= limits::QUEUE_MAX {
             return Err(StoreError::Busy);
         }
-        let count = counts.by_organization.entry(organization_id).or_default();
-        if *count >= limits::ORGANIZATION_QUEUE_MAX {
+        let share = counts.by_organization.entry(organization_id).or_default();
+        let has_many_calls = !is_batch && share.calls >= limits::ORGANIZATION_CALLS_MAX;
+        if has_many_calls || share.requests >= limits::ORGANIZATION_QUEUE_MAX {
             return Err(StoreError::OrganizationBusy);
         }
-        *count += 1;
+        share.requests += 1;
+        share.calls += usize::from(!is_batch);
         counts.total += 1;
         Ok(())
     }
@@ -207,14 +238,16 @@ impl Waiting {
         lock(&self.0).total
     }
 
-    /// Must be called once for requests that entered, when they leave the queue.
-    pub(super) fn leave<'a>(&self, tasks: impl IntoIterator<Item = &'a Task>) {
+    /// Must be called once for a job whose requests entered, when it leaves the queue.
+    pub(super) fn leave(&self, job: &Job) {
         let mut counts = lock(&self.0);
-        for task in tasks {
+        for task in &job.tasks {
             counts.total -= 1;
             if let Entry::Occupied(mut entry) = counts.by_organization.entry(task.organization_id) {
-                *entry.get_mut() -= 1;
-                if *entry.get() == 0 {
+                let share = entry.get_mut();
+                share.requests -= 1;
+                share.calls -= usize::from(!job.is_batch);
+                if share.requests == 0 {
                     entry.remove();
                 }
             }

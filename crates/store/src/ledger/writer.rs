@@ -1,4 +1,4 @@
-//! A writer: one task, one connection, one transaction a batch.
+//! A writer: one thread, one connection, one transaction a batch.
 //!
 //! Several may share the queue; by default there is one, which was fastest. Whoever is free takes what waits. They are to
 //! each other what replicas are.
@@ -31,7 +31,7 @@ use super::{Job, Request, Task, limits, read, write};
 use crate::cache::Caches;
 use crate::clock::{self, Clock};
 use crate::config::{Engine, StoreConfig};
-use crate::error::{AttemptError, Fault, StoreError};
+use crate::error::{AttemptError, Fault, StoreError, leaves_doubt};
 use crate::sql::{Backend, Cell, Column, Connection, Kind, Statement};
 use crate::stats::{DecidedBy, Stats};
 use crate::webhook::Wake;
@@ -44,7 +44,7 @@ pub(crate) struct Writer {
     caches: Arc<Caches>,
     stats: Arc<Stats>,
     wake: Arc<Wake>,
-    connection: Option<Connection>,
+    pub(super) connection: Option<Connection>,
     /// The server's side of a connection that was lost, to be ended before anything is looked for or done again.
     lost: Option<Backend>,
     /// The prices that the express path goes by; `None` where there is no such path.
@@ -131,7 +131,9 @@ impl Writer {
                 break;
             }
             let tasks: Vec<&Task> = jobs.iter().flat_map(|job| &job.tasks).collect();
-            self.waiting.leave(tasks.iter().copied());
+            for job in &jobs {
+                self.waiting.leave(job);
+            }
             self.stats.ledger.batch_taken(tasks.len(), jobs.iter().map(|job| job.queued_at));
             let mut verdicts = self.execute_without_panic(&tasks).await.into_iter();
             self.tell_deliverers(&tasks);
@@ -243,7 +245,7 @@ impl Writer {
         };
         if let Some((marker, verdicts)) = commit_sent
             && let AttemptError::Database(error) = &error
-            && Fault::of(error) == Fault::Connection
+            && leaves_doubt(error)
         {
             self.lose_connection();
             self.forget(tasks).await;

@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, PgConnection, SqliteC
 
 use super::{Rows, Statement};
 use crate::config::{Engine, StoreConfig};
-use crate::error::Fault;
+use crate::error::leaves_doubt;
 use crate::ledger::{PRICE_LOCK, limits};
 
 /// What the ledger's connection is called in `pg_stat_activity`.
@@ -185,7 +185,7 @@ impl Connection {
     ) -> Result<T, sqlx::Error> {
         match &done {
             Ok(_) if is_needed => self.commit().await?,
-            Err(error) if is_needed && Fault::of(error) != Fault::Connection => self.rollback().await?,
+            Err(error) if is_needed && !leaves_doubt(error) => self.rollback().await?,
             _ => {}
         }
         done

@@ -1,0 +1,183 @@
+//! Twice the load that a server can take: it does nearly as much as before, refuses the rest at once, needs little more
+//! memory, and is as quick as before soon after.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tests::Engine;
+use tokio::time::sleep;
+
+use super::place::Place;
+use super::pressure::{Pressure, Tally};
+use super::{report, seed, setting, today};
+
+/// How many clients find out what a server can do: the best of them.
+const CLIENTS: [usize; 3] = [64, 256, 600];
+
+/// How many organizations are spent on.
+const ORGANIZATIONS: usize = 256;
+
+/// More than a run spends.
+const CREDITS: u64 = 1_000_000_000_000;
+
+/// What a second's 99th percentile may be to count as what it was before.
+const AS_BEFORE: Duration = Duration::from_millis(10);
+
+/// A server under pressure, and what it has acknowledged.
+pub struct Pressed {
+    pub place: Place,
+    organizations: Vec<String>,
+    acknowledged: u64,
+    phase: usize,
+}
+
+impl Pressed {
+    /// One server, and a database so far away.
+    pub async fn start(distance: Duration) -> Self {
+        let place = Place::start(Engine::Postgres, 1, !distance.is_zero()).await;
+        let mut organizations = Vec::new();
+        for number in 0..ORGANIZATIONS {
+            organizations.push(place.organization(&format!("organization {number}"), CREDITS).await);
+        }
+        if !distance.is_zero() {
+            place.move_apart(distance);
+        }
+        Self { place, organizations, acknowledged: 0, phase: 0 }
+    }
+
+    fn pressure(&mut self, during: Duration) -> Pressure {
+        self.phase += 1;
+        Pressure {
+            address: self.place.servers[0].client.address(),
+            organizations: self.organizations.clone(),
+            name: format!("phase-{}", self.phase),
+            during,
+        }
+    }
+
+    fn note(&mut self, tally: Tally) -> Tally {
+        self.acknowledged += tally.done.total();
+        assert_eq!(tally.other, 0, "{:?}", tally.first_other);
+        tally
+    }
+
+    /// What it can do: consumptions a second.
+    pub async fn peak(&mut self, during: Duration) -> f64 {
+        let mut best = 0.0_f64;
+        for clients in CLIENTS {
+            let tally = self.pressure(during).closed(clients).await;
+            best = best.max(self.note(tally).goodput(during));
+        }
+        best
+    }
+
+    /// So many a second.
+    pub async fn at(&mut self, rate: f64, during: Duration) -> Tally {
+        let tally = self.pressure(during).open(rate).await;
+        self.note(tally)
+    }
+
+    /// What of the server is in memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        memory_of(self.place.servers[0].id())
+    }
+
+    /// What the ledger says otherwise than the answers did.
+    pub async fn differences(&self) -> Vec<String> {
+        let there = self.place.consumptions().await;
+        let differs = u64::try_from(there) != Ok(self.acknowledged);
+        let differs = differs.then(|| format!("{there} are in the ledger, {} were answered", self.acknowledged));
+        differs.into_iter().chain(self.place.verify().await).collect()
+    }
+}
+
+/// The resident memory of a process, in bytes.
+pub fn memory_of(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1_024
+}
+
+/// The most memory that a process has from now on, until it is asked.
+struct MostMemory {
+    most: Arc<AtomicU64>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl MostMemory {
+    fn of(process: u32) -> Self {
+        let (most, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let watching = (Arc::clone(&most), Arc::clone(&is_over));
+        tokio::spawn(async move {
+            while !watching.1.load(Ordering::Relaxed) {
+                watching.0.fetch_max(memory_of(process), Ordering::Relaxed);
+                sleep(Duration::from_millis(100)).await;
+            }
+        });
+        Self { most, is_over }
+    }
+
+    fn end(&self) -> u64 {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.most.load(Ordering::Relaxed)
+    }
+}
+
+/// From which second on every 99th percentile is what it was.
+fn back_after(tally: &Tally, before: Duration) -> usize {
+    let is_slow =
+        |second: &multicredit::bench::histogram::Histogram| second.percentile(990) > 2 * before.max(AS_BEFORE);
+    tally.by_second.iter().rposition(is_slow).map_or(0, |last| last + 1)
+}
+
+fn ms(duration: Duration) -> String {
+    format!("{:.0} ms", duration.as_secs_f64() * 1e3)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twice_of_what_it_can_take_is_refused_at_once_and_hurts_nobody_for_long() {
+    let overloaded = Duration::from_secs(setting("SECONDS", 3));
+    let measured = Duration::from_secs(setting("PEAK_SECONDS", 2));
+    let begun = Instant::now();
+    let distance = Duration::from_millis(setting("DISTANCE_MS", 0));
+    let mut pressed = Pressed::start(distance).await;
+    let peak = pressed.peak(measured).await;
+    let times = setting("TIMES", 2.0);
+    let before = pressed.at(peak / 2.0, measured).await;
+    let memory_before = pressed.memory();
+    let watch = MostMemory::of(pressed.place.servers[0].id());
+    let over = pressed.at(peak * times, overloaded).await;
+    let more_memory = watch.end().saturating_sub(memory_before) >> 20;
+    let after = pressed.at(peak / 2.0, measured.max(Duration::from_secs(3))).await;
+    let goodput = over.goodput(overloaded);
+    let p99_before = before.done.percentile(990);
+    let back = back_after(&after, p99_before);
+    let violations = pressed.differences().await;
+    report(&format!(
+        "| {} | overload, {} ms from the database, seed {} | {} s | peak {peak:.0}/s; {times} times that for {} s: {goodput:.0}/s done ({:.0} % of the \
+         peak), p99 {}; {} of {} refused, p50 {}, p99 {}, p99.9 {}; {} not sent for want of connections; {} connections, \
+         {more_memory} MiB more memory; at half the peak p99 {} before, {} after, back after {back} s | {} |",
+        today(),
+        distance.as_millis(),
+        seed(),
+        begun.elapsed().as_secs(),
+        overloaded.as_secs(),
+        100.0 * goodput / peak,
+        ms(over.done.percentile(990)),
+        over.refused.total(),
+        over.sent,
+        ms(over.refused.percentile(500)),
+        ms(over.refused.percentile(990)),
+        ms(over.refused.percentile(999)),
+        over.unsent,
+        over.connections,
+        ms(p99_before),
+        ms(after.done.percentile(990)),
+        violations.len()
+    ));
+    assert!(violations.is_empty(), "{violations:#?}");
+    // What can be asked of a program that was not optimized, on a machine with other work: that it does not collapse.
+    assert!(over.done.total() > 0 && goodput > peak / 50.0, "{goodput} of {peak}");
+    assert!(more_memory < 1_024, "{more_memory} MiB");
+}
