@@ -18,7 +18,7 @@ target_directory = $(shell cargo metadata --format-version 1 --no-deps | sed 's/
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
 run: ## Build, then serve a demo on the embedded database; needs nothing but Rust
@@ -55,6 +55,11 @@ fault: ## Kill, cut, delay and lie under load for long; adds to docs/results/fau
 	MULTICREDIT_FAULT_ROUNDS=10 MULTICREDIT_FAULT_FAULTS=kill_postgres $(fault_run) fault::whatever
 	MULTICREDIT_FAULT_CUTS=1000 $(fault_run) fault::a_commit
 	MULTICREDIT_FAULT_KEYS=10000 $(fault_run) fault::a_key
+
+.PHONY: schemathesis
+schemathesis: ## Hold a server against its OpenAPI document, with made-up requests; needs Python
+	cargo build --package multicredit --bin multicredit
+	scripts/schemathesis.sh "$(target_directory)"
 
 .PHONY: build
 build: ## Build the programs as released, into target/release
