@@ -40,6 +40,7 @@ key=$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')
 program=$(realpath "$target/debug/multicredit")
 
 start() {
+    : >"$scratch/log"
     (cd "$scratch" && exec env DATABASE_URL="sqlite://$scratch/ledger.db?mode=rwc" MULTICREDIT_LISTEN=127.0.0.1:0 \
         MULTICREDIT_LOG=error MULTICREDIT_ADMIN_KEY="$key" "$program" serve --demo) >"$scratch/log" 2>&1 &
     server=$!
