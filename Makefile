@@ -18,7 +18,7 @@ target_directory = $(shell cargo metadata --format-version 1 --no-deps | sed 's/
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
 run: ## Build, then serve a demo on the embedded database; needs nothing but Rust
@@ -73,6 +73,11 @@ overload: ## Load a server with twice of what it can take for a minute; adds to 
 .PHONY: soak
 soak: ## Load a server with half of what it can take for an hour; adds to docs/results/fault.md
 	MULTICREDIT_FAULT_SECONDS=3600 MULTICREDIT_FAULT_PEAK_SECONDS=10 $(fault_run) fault::soak
+
+.PHONY: schemathesis
+schemathesis: ## Hold a server against its OpenAPI document, with made-up requests; needs Python
+	cargo build --package multicredit --bin multicredit
+	scripts/schemathesis.sh "$(target_directory)"
 
 .PHONY: build
 build: ## Build the programs as released, into target/release

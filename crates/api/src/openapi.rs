@@ -1,8 +1,8 @@
 //! The OpenAPI document: what poem-openapi makes of the handlers, and what it cannot know.
 //!
 //! Three things are put right on the way. The scope of an operation, which its [`Auth`](crate::auth::Auth) states as a
-//! type, becomes a reference to the one security scheme. Objects in requests say that they take no other fields. Numbers
-//! that are whole are written so.
+//! type, becomes a reference to the one security scheme. Objects in requests say that they take no other fields, and
+//! `null` for those that may be left out. Numbers that are whole are written so.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -134,14 +134,42 @@ fn close_request_objects(document: &mut Node) {
     let Some(schemas) = document.get_mut("components").and_then(|components| components.get_mut("schemas")) else {
         return;
     };
-    for name in names.difference(&BTreeSet::from([OPEN.to_owned()])) {
-        if let Some(Node::Object(schema)) = schemas.get_mut(name)
-            && !schema.iter().any(|(field, _)| field == ADDITIONAL)
+    for name in names {
+        let Some(schema) = schemas.get_mut(&name) else { continue };
+        take_null_for_nothing(schema);
+        if name != OPEN
+            && schema.get(ADDITIONAL).is_none()
+            && let Node::Object(fields) = schema
         {
-            schema.push((ADDITIONAL.to_owned(), Node::Bool(false)));
+            fields.push((ADDITIONAL.to_owned(), Node::Bool(false)));
         }
     }
 }
+
+/// Says of the fields that may be left out that `null` is the same. Those with a default have to be left out for it.
+fn take_null_for_nothing(schema: &mut Node) {
+    let required: Vec<Node> = match schema.get("required") {
+        Some(Node::List(names)) => names.clone(),
+        _ => Vec::new(),
+    };
+    let Some(Node::Object(properties)) = schema.get_mut("properties") else { return };
+    for (name, property) in properties {
+        if required.contains(&Node::Text(name.clone())) || property.get("default").is_some() {
+            continue;
+        }
+        // Nothing counts that stands beside a reference.
+        if property.get("$ref").is_some() {
+            *property = Node::Object(vec![("allOf".to_owned(), Node::List(vec![property.clone()]))]);
+        }
+        if property.get(NULLABLE).is_none()
+            && let Node::Object(fields) = property
+        {
+            fields.push((NULLABLE.to_owned(), Node::Bool(true)));
+        }
+    }
+}
+
+const NULLABLE: &str = "nullable";
 
 const ADDITIONAL: &str = "additionalProperties";
 

@@ -148,3 +148,49 @@ both_engines!(
         }
     })
 );
+
+both_engines!(
+    null_is_taken_for_the_fields_whose_schema_says_so_and_refused_for_all_others,
+    served_at("2026-11-22T09:30:00Z", async |app, _| {
+        let document = Document::of(app).await;
+        let (mut taken, mut refused) = (0, 0);
+        for (number, operation) in document.operations().into_iter().enumerate() {
+            let Some((_, schema)) = document.body(&operation) else { continue };
+            let world = World::new(app, &format!("world-{number}")).await;
+            let (media_type, example) = world.example(&document, &operation).unwrap();
+            for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                let mut body = example.clone();
+                body[name] = Value::Null;
+                let call = app.admin.call(operation.method.clone(), &world.path(&operation));
+                let answer = call.body(&media_type, body.to_string()).await;
+                let errors = if answer.status == 400 { answer.json()["errors"].clone() } else { json!([]) };
+                let is_refused = errors.as_array().into_iter().flatten().any(|error| error["field"] == **name);
+                assert_eq!(!is_refused, property["nullable"] == true, "{name}: {answer}");
+                if is_refused { refused += 1 } else { taken += 1 }
+            }
+        }
+        assert!(taken >= 20 && refused >= 20, "{taken} taken, {refused} refused");
+    })
+);
+
+both_engines!(
+    what_a_rule_of_any_measure_refuses_is_outside_the_bounds_of_its_schema,
+    served(async |app| {
+        let document = Document::of(app).await;
+        for schema in ["NewAlertRule", "AlertRuleUpdate"].map(|name| &document.schema(name)["properties"]) {
+            let bounds = |field: &str| (schema[field]["minimum"].clone(), schema[field]["maximum"].clone());
+            assert_eq!(bounds("threshold"), (json!(0), json!(9_007_199_254_740_990_i64)));
+            assert_eq!(bounds("recover_at"), (json!(1), json!(9_007_199_254_740_991_i64)));
+        }
+        let rule = |threshold: i64, recover_at: i64| {
+            let rule = json!({ "name": "x", "measure": "amount", "threshold": threshold, "recover_at": recover_at });
+            app.admin.post("/v1/alert-rules").json(rule)
+        };
+        rule(0, 1).await.expect(201);
+        rule(9_007_199_254_740_990, 9_007_199_254_740_991).await.expect(201);
+        for (threshold, recover_at) in [(-1, 1), (9_007_199_254_740_991, 9_007_199_254_740_991), (0, 0)] {
+            rule(threshold, recover_at).await.refused(400, "invalid_request");
+        }
+        rule(1, 9_007_199_254_740_992).await.refused(400, "invalid_request");
+    })
+);

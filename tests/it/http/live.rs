@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
+use super::Document;
 use super::walk::ABSENT;
 
 /// How long an event may take: a second for what another process moves, and the rest for a busy machine.
@@ -83,6 +84,29 @@ async fn ledger(client: &Client, organization: &Organization) -> Vec<Value> {
     lines.reverse();
     lines
 }
+
+both_engines!(
+    an_event_is_what_the_document_says_that_one_is,
+    served(async |app| {
+        let described = app.stranger().get("/openapi.json").await.expect(200);
+        let operation = &described["paths"]["/v1/organizations/{organization_id}/events/stream"]["get"];
+        let schema = &operation["responses"]["200"]["content"]["text/event-stream"]["schema"];
+        assert_eq!(schema["type"], "object");
+        let document = Document::of(app).await;
+        let acme = app.organization("acme", json!({ "ai": 100 })).await;
+        let mut reader = Reader::of(&app.admin, &acme, None).await;
+        app.admin.post(&acme.path("/consume")).json(json!({ "action": "ai_chat" })).await.expect(201);
+        for _ in 0..2 {
+            let (name, id, data) = reader.event().await.unwrap();
+            let event = json!({ "id": id.to_string(), "event": name, "data": data.to_string() });
+            assert_eq!(document.mismatches(schema, &event), Vec::<String>::new());
+        }
+        assert_ne!(
+            document.mismatches(schema, &json!({ "id": "1", "event": "other", "data": "{}" })),
+            Vec::<String>::new()
+        );
+    })
+);
 
 both_engines!(
     a_stream_begins_with_the_balance_and_goes_on_with_every_movement_whoever_makes_it,

@@ -36,10 +36,12 @@ struct NewAlertRule {
     measure: Wire<AlertMeasure>,
     /// Low is this and everything below: from 0 credits, 1 to 99 percent, or 1 to 365 days. A threshold of 0 credits tells
     /// `balance.depleted`, any other `balance.low`.
+    #[oai(validator(minimum(value = "0"), maximum(value = "9007199254740990")))]
     threshold: i64,
     /// Recovered is this and everything above: more than the threshold, in the same unit. Left out, it is everything above
     /// the threshold.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[oai(validator(minimum(value = "1"), maximum(value = "9007199254740991")))]
     recover_at: Option<i64>,
     /// Whether it tells anything.
     #[serde(default = "yes")]
@@ -75,6 +77,7 @@ struct Update {
     name: Option<Wire<Line<NAME_MAX_CHARS>>>,
     /// What is low.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[oai(validator(minimum(value = "0"), maximum(value = "9007199254740990")))]
     threshold: Option<i64>,
     /// What is recovered; `null` is everything above the threshold.
     #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@ use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSch
 use poem_openapi::types::Example as _;
 use poem_openapi::{ApiResponse, OpenApi};
 use serde::Serialize;
+use serde_json::json;
 
 use super::ledger::{BalanceAfter, Line};
 use crate::auth::{Auth, Tenant, scope};
@@ -36,6 +37,25 @@ fn json(data: &impl Serialize) -> String {
     serde_json::to_string(data).unwrap_or_default()
 }
 
+/// One event of the stream: what those who document streams, and those who check them, mean by its schema.
+fn event_schema() -> MetaSchema {
+    let text = |description| MetaSchema { description: Some(description), ..MetaSchema::new("string") };
+    let names = ["balance", "movement"].map(Into::into).to_vec();
+    let fields = [
+        ("id", text("The `sequence` of the movement, to come back with.")),
+        ("event", MetaSchema { enum_items: names, ..text("What `data` is.") }),
+        ("data", text("JSON: `sequence` and `balance_after` in `balance`, a line of the ledger in `movement`.")),
+    ];
+    let example = json!({ "id": "2", "event": "movement", "data": json(&Line::example()) });
+    MetaSchema {
+        description: Some("One event. The stream is a series of them."),
+        required: fields.iter().map(|(name, _)| *name).collect(),
+        properties: fields.map(|(name, field)| (name, MetaSchemaRef::Inline(Box::new(field)))).to_vec(),
+        example: Some(example),
+        ..MetaSchema::new("object")
+    }
+}
+
 /// An endless answer.
 struct EventStream(Response);
 
@@ -47,9 +67,7 @@ impl IntoResponse for EventStream {
 
 impl ApiResponse for EventStream {
     fn meta() -> MetaResponses {
-        let example = live::event("movement", 2, &json(&Line::example()));
-        let schema = MetaSchema { example: Some(example.into()), ..MetaSchema::new("string") };
-        let schema = MetaSchemaRef::Inline(Box::new(schema));
+        let schema = MetaSchemaRef::Inline(Box::new(event_schema()));
         MetaResponses {
             responses: vec![MetaResponse {
                 description: "Events, until the stream ends.",

@@ -89,7 +89,12 @@ impl Shape for Nullable<i64> {
     const NAME: &'static str = "NullableInteger";
 
     fn schema() -> MetaSchema {
-        MetaSchema { nullable: true, ..MetaSchema::new_with_format("integer", "int64") }
+        MetaSchema {
+            nullable: true,
+            minimum: Some(1.0),
+            maximum: Some(bounds::MAX),
+            ..MetaSchema::new_with_format("integer", "int64")
+        }
     }
 
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
