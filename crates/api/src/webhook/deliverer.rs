@@ -53,7 +53,7 @@ const TURN: Duration = Duration::from_secs(10);
 /// How long a pair waits for its turn to be sent before it is left to others: well below what its lease lasts.
 const TURN_PATIENCE: Duration = Duration::from_secs(8);
 
-/// For how many times as long as a look at everybody has taken nobody else is looked for,
+/// For how many times as long as a look has taken nobody else is looked for, until it is everybody's turn again,
 const LOOK_PAUSES: u32 = 30;
 
 /// and for how many times as long as it took to find organizations that came later.
@@ -244,7 +244,7 @@ impl Round {
         Ok(())
     }
 
-    /// Those alone whose endpoint has nobody waiting: the others wait already, or are found with everybody.
+    /// Those alone whose endpoint has room: the others wait already, or are found with everybody.
     async fn find_moved(&mut self) -> Result<(), StoreError> {
         let moved = std::mem::take(&mut self.again);
         let (found, _) = self.store.waiting_webhooks(Some(&moved)).await?;

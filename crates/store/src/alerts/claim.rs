@@ -70,9 +70,7 @@ static INSERT_EVENTS: LazyLock<Statement> = LazyLock::new(|| {
         ("occurred_at", Kind::Time),
         ("data", Kind::Json),
     ];
-    let names = columns.map(|(name, _)| name).join(", ");
-    let columns = columns.map(|(name, kind)| Column::new(name, kind)).to_vec();
-    Statement::of_text(columns, |d| format!("INSERT INTO raised_events ({names}) SELECT {names} FROM {}", d.source))
+    Statement::insert_of_text("raised_events", columns.map(|(name, kind)| Column::new(name, kind)).into())
 });
 
 static PUT_STATES: LazyLock<Statement> = LazyLock::new(|| {

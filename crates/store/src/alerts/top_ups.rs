@@ -42,9 +42,7 @@ static REQUEST: LazyLock<Statement> = LazyLock::new(|| {
         ("requested_at", Kind::Time),
         ("expires_at", Kind::Time),
     ];
-    let names = columns.map(|(name, _)| name).join(", ");
-    let columns = columns.map(|(name, kind)| Column::new(name, kind)).to_vec();
-    Statement::of_text(columns, |d| format!("INSERT INTO top_ups ({names}) SELECT {names} FROM {}", d.source))
+    Statement::insert_of_text("top_ups", columns.map(|(name, kind)| Column::new(name, kind)).into())
 });
 
 static WAIT: LazyLock<Statement> = LazyLock::new(|| {

@@ -62,9 +62,7 @@ static INSERT_LINES: LazyLock<Statement> = LazyLock::new(|| {
         ("after", Kind::Json),
         ("hash", Kind::Text),
     ];
-    let names = columns.map(|(name, _)| name).join(", ");
-    let columns = columns.map(|(name, kind)| Column::new(name, kind)).to_vec();
-    Statement::of_text(columns, |d| format!("INSERT INTO audit_log ({names}) SELECT {names} FROM {}", d.source))
+    Statement::insert_of_text("audit_log", columns.map(|(name, kind)| Column::new(name, kind)).into())
 });
 
 static MOVE_CHAINS: LazyLock<Statement> = LazyLock::new(|| {
