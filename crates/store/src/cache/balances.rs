@@ -53,7 +53,8 @@ impl Deref for Shown {
 /// How long a slot is remembered: longer than anything that it could be compared with may be shown.
 const SLOT_TTL: Duration = Duration::from_mins(10);
 
-/// For how long several who ask at once share one read. What they get is compared with the slot all the same.
+/// For how long several who ask at once share one read. What they get is compared with the slot and with the clock all
+/// the same.
 const READ_TTL: Duration = Duration::from_millis(2);
 
 #[derive(Debug, Clone)]
@@ -90,7 +91,7 @@ pub(super) fn ttl(standing: &Standing) -> Duration {
 
 pub(super) struct Balances {
     slots: Cache<OrganizationId, Slot>,
-    reads: Cache<OrganizationId, Arc<Shown>>,
+    reads: Cache<OrganizationId, Kept>,
     stats: Arc<CacheStats>,
 }
 
@@ -154,12 +155,12 @@ impl Balances {
             }
         }
         let asked = Instant::now();
-        let mut standing = self.reads.try_get_with(organization_id, async { load().await.map(Shown::new) }).await;
-        // Somebody's read that began before what was told since.
-        if standing.as_ref().is_ok_and(|standing| standing.sequence() < known) {
-            standing = load().await.map(Shown::new).map_err(Arc::new);
-        }
-        let standing = standing.map_err(Arc::unwrap_or_clone)?;
+        let read =
+            async || load().await.map(Shown::new).map(|standing| Kept::new(Arc::clone(&standing), ttl(&standing)));
+        let shared_read = self.reads.try_get_with(organization_id, read()).await.map_err(Arc::unwrap_or_clone)?;
+        // Somebody's read that began before what was told since, or before a lot fell due.
+        let outdated = shared_read.standing.sequence() < known || !shared_read.holds(clock);
+        let standing = if outdated { read().await? } else { shared_read }.standing;
         self.stats.loaded(asked.elapsed());
         if self.keep(organization_id, Arc::clone(&standing), ttl(&standing)).await {
             shared.put_standing(organization_id, &standing).await;
