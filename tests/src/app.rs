@@ -10,12 +10,11 @@ mod call;
 pub use answer::Answer;
 pub use call::{Call, Client};
 
-use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use multicredit::app::{AppSettings, Readiness, endpoint};
 use multicredit::auth;
-use multicredit::listener::PromptAcceptor;
+use multicredit::server::{self, Ended, Listener};
 use multicredit_domain::Timestamp;
 use multicredit_domain::webhook::Network;
 use multicredit_store::clock::Clock;
@@ -246,33 +245,34 @@ impl Replica {
 struct Server {
     stop: oneshot::Sender<()>,
     readiness: Readiness,
-    task: JoinHandle<io::Result<()>>,
+    task: JoinHandle<Ended>,
 }
 
 impl Server {
     /// Serves the store on a port of its own; with a client that may do everything.
     async fn start(store: &Store, settings: AppSettings) -> (Self, Client) {
-        let acceptor = PromptAcceptor::bind(ANY_PORT).await.expect("there is a free port");
-        let admin = Client::new(acceptor.address()).with_key(ADMIN_KEY);
+        let listener = Listener::bind(ANY_PORT).await.expect("there is a free port");
+        let admin = Client::new(listener.address()).with_key(ADMIN_KEY);
         let (stop, stopped) = oneshot::channel();
-        let readiness = settings.readiness.clone();
-        let task = poem::Server::new_with_acceptor(acceptor).run_with_graceful_shutdown(
+        let (readiness, connections) = (settings.readiness.clone(), settings.connections.clone());
+        let task = server::serve(
+            listener,
             endpoint(store.clone(), AppSettings { webhook_networks: own_network(), ..settings }),
+            connections,
             async {
                 // A test that failed has dropped the sender, which ends the server as well.
                 let _ = stopped.await;
             },
-            Some(DRAIN),
+            DRAIN,
         );
         (Self { stop, readiness, task: tokio::spawn(task) }, admin)
     }
 
     async fn stop(self) {
-        let asked_at = Instant::now();
         self.readiness.end();
         drop(self.stop);
-        self.task.await.expect("the server did not panic").expect("the server ended without an error");
-        assert!(asked_at.elapsed() < DRAIN, "the server had to cut off a connection that had nothing to do");
+        let ended = self.task.await.expect("the server did not panic");
+        assert_eq!(ended, Ended::InOrder, "a connection that had nothing to do had to be cut off");
     }
 }
 

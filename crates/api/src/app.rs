@@ -20,6 +20,7 @@ use crate::middleware::{Envelope, RequestId};
 use crate::problem::Problem;
 use crate::rate_limit::{RateLimitSettings, RateLimits, Standing};
 use crate::resource::LastReport;
+use crate::server::Connections;
 use crate::webhook::courier::Courier;
 use crate::{metrics, openapi, resource, router};
 
@@ -34,6 +35,8 @@ pub struct AppSettings {
     pub version: &'static str,
     /// Whether `/health/ready` may say so; keep a clone to switch it off at shutdown.
     pub readiness: Readiness,
+    /// The connections that are served; keep a clone for the server.
+    pub connections: Connections,
     /// How long a request's body may take to arrive.
     pub body_timeout: Duration,
     /// Who may see `/metrics`.
@@ -53,6 +56,7 @@ impl Default for AppSettings {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             readiness: Readiness::default(),
+            connections: Connections::default(),
             body_timeout: limits::BODY_TIMEOUT,
             metrics: MetricsAccess::Open,
             thresholds: Thresholds::default(),

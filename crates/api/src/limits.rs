@@ -5,6 +5,16 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+/// How many connections are served at once when nobody says. One with a request in it takes some 40 KiB, so that this is
+/// TODO at most; it is more than the requests of one organization that may wait, each of which can have its own.
+pub const CONNECTIONS_DEFAULT: NonZeroU32 = NonZeroU32::new(2_048).unwrap();
+
+/// How many connections are served beyond that to those who only ask how the process is.
+pub const PROBES_MAX: usize = 16;
+
+/// How many connections are told at once that there are too many. Each takes a few kilobytes, for a second at most.
+pub const TURNED_AWAY_MAX: usize = 512;
+
 /// The most bytes of a body that are looked at. A full batch of 1,000 items with metadata stays well below.
 pub const BODY_MAX_BYTES: usize = 1024 * 1024;
 

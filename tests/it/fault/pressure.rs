@@ -180,15 +180,15 @@ impl Pressure {
                 None => Client::connect(self.address).await?,
             };
             let answer = client.exchange(request).await?;
-            let noted = Noted::of(answer.status, answer.body);
-            Ok::<_, std::io::Error>((client, noted))
+            let (noted, is_last) = (Noted::of(answer.status, answer.body), answer.is_last);
+            Ok::<_, std::io::Error>(((!is_last).then_some(client), noted))
         })
         .await;
         let took = sent_at.elapsed();
         let mut tally = tally.borrow_mut();
         tally.sent += 1;
         let (client, noted) = match said {
-            Ok(Ok((client, noted))) => (Some(client), noted),
+            Ok(Ok((client, noted))) => (client, noted),
             Ok(Err(error)) => (None, Noted::Other(error.to_string())),
             Err(_) => (None, Noted::Other("no answer in time".to_owned())),
         };

@@ -1,14 +1,20 @@
 //! What happens on the wire: bodies that are too large, in pieces, or cut off, connections that are kept or dropped.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use multicredit::app::AppSettings;
+use multicredit::server::Connections;
+use multicredit_store::StoreConfig;
 use serde_json::{Value, json};
 use tests::app::{Organization, TestApp, credits, served};
 use tests::both_engines;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use super::metrics::scrape;
 
 const MEBIBYTE: usize = 1 << 20;
 
@@ -207,6 +213,64 @@ both_engines!(
         assert_eq!(app.available(&acme).await, credits(960, 0, 0, 0));
     })
 );
+
+both_engines!(beyond_what_it_serves_a_server_says_so_and_answers_who_asks_how_it_is, async |db| {
+    let connections = Connections::new(NonZeroU32::new(3).unwrap());
+    let settings = AppSettings { connections: connections.clone(), ..AppSettings::default() };
+    let config = StoreConfig::new(db.url());
+    let app = TestApp::with_settings(db, config, settings).await;
+    let acme = app.organization("acme", json!({ "ai": 10 })).await;
+    let ask = async |wire: &mut Wire| {
+        wire.write(&whole(&app, &acme, "", SPEND)).await;
+        wire.read().await
+    };
+    // Some are kept by the client that made the organization.
+    let mut served = Vec::new();
+    let (mut last, refused) = loop {
+        let mut wire = Wire::to(&app).await;
+        let answer = ask(&mut wire).await;
+        if answer.status() != 201 {
+            break (wire, answer);
+        }
+        served.push(wire);
+    };
+    assert!((1..=3).contains(&served.len()) && connections.open() == 3, "{}", served.len());
+    assert_eq!((refused.status(), &refused.json()["code"]), (503, &json!("overloaded")));
+    for header in ["content-type: application/problem+json", "retry-after: 1", "connection: close"] {
+        assert!(refused.head.contains(&format!("{header}\r\n")), "{}", refused.head);
+    }
+    let request_id = format!("x-request-id: {}\r\n", refused.json()["request_id"].as_str().unwrap());
+    assert!(refused.head.contains(&request_id), "{}", refused.head);
+    assert_eq!(timeout(PATIENCE, last.stream.read_to_end(&mut last.unread)).await.unwrap().unwrap(), 0);
+
+    let mut probe = Wire::to(&app).await;
+    for part in ["GET /hea", "lth/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"] {
+        probe.write(part.as_bytes()).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(probe.read().await.status(), 200);
+
+    // Those who are served notice nothing, and one who goes makes room.
+    assert_eq!(ask(&mut served[0]).await.status(), 201);
+    let spent = served.len() + 2;
+    drop(served);
+    until(|| connections.open() < 3).await;
+    assert_eq!(ask(&mut Wire::to(&app).await).await.status(), 201);
+    assert_eq!(app.available(&acme).await["ai"], 10 - spent);
+    assert_eq!(scrape(&app.admin).await.value("multicredit_http_connections_refused_total", &[]), Some(2.0));
+    app.finish().await;
+});
+
+/// Waits until that is so.
+async fn until(is_so: impl Fn() -> bool) {
+    timeout(PATIENCE, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await
+    .expect("it becomes so");
+}
 
 both_engines!(
     a_callers_request_id_comes_back_in_the_header_and_the_problem_if_it_is_a_plain_one,

@@ -17,6 +17,8 @@ const ANSWER_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 const LENGTH: &[u8] = b"content-length:";
 
+const CLOSE: &[u8] = b"connection: close";
+
 /// A connection that is kept.
 pub struct Client {
     stream: TcpStream,
@@ -30,6 +32,8 @@ pub struct Answer<'a> {
     pub status: [u8; 3],
     /// The body.
     pub body: &'a [u8],
+    /// Whether the server closes the connection after it.
+    pub is_last: bool,
 }
 
 impl Client {
@@ -57,13 +61,13 @@ impl Client {
             if head.is_none() {
                 head = parse_head(&self.buffer[..filled])?;
             }
-            if let Some(Head { status, body_at, end }) = head
+            if let Some(Head { status, body_at, end, is_last }) = head
                 && filled >= end
             {
                 if filled > end {
                     return Err(malformed("there is more than the answer"));
                 }
-                return Ok(Answer { status, body: &self.buffer[body_at..end] });
+                return Ok(Answer { status, body: &self.buffer[body_at..end], is_last });
             }
         }
     }
@@ -83,12 +87,14 @@ struct Head {
     status: [u8; 3],
     body_at: usize,
     end: usize,
+    is_last: bool,
 }
 
 /// The head of the answer; `None` before all of it has come.
 fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
     let mut at = 0;
     let mut length: Option<usize> = None;
+    let mut is_last = false;
     while let Some(line_bytes) = bytes[at..].iter().position(|byte| *byte == b'\n') {
         let line = &bytes[at..at + line_bytes];
         at += line_bytes + 1;
@@ -97,8 +103,9 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
             let (Some(status), Some(length)) = (status, length) else {
                 return Err(malformed("the answer has no status or no length"));
             };
-            return Ok(Some(Head { status, body_at: at, end: at + length }));
+            return Ok(Some(Head { status, body_at: at, end: at + length, is_last }));
         }
+        is_last |= line.len() >= CLOSE.len() && line[..CLOSE.len()].eq_ignore_ascii_case(CLOSE);
         if line.len() > LENGTH.len() && line[..LENGTH.len()].eq_ignore_ascii_case(LENGTH) {
             let digits = std::str::from_utf8(&line[LENGTH.len()..]).ok().and_then(|text| text.trim().parse().ok());
             length = Some(digits.ok_or_else(|| malformed("the length is no number"))?);
@@ -119,12 +126,12 @@ mod tests {
 
     #[test]
     fn a_head_is_read_when_all_of_it_is_there() {
-        let text = b"HTTP/1.1 201 Created\r\nContent-Type: a\r\nCONTENT-LENGTH: 5\r\n\r\nhello";
+        let text = b"HTTP/1.1 201 Created\r\nContent-Type: a\r\nCONTENT-LENGTH: 5\r\nConnection: close\r\n\r\nhello";
         let body_at = text.len() - 5;
         for length in 0..body_at {
             assert_eq!(parse_head(&text[..length]).unwrap(), None);
         }
-        let head = Head { status: *b"201", body_at, end: text.len() };
+        let head = Head { status: *b"201", body_at, end: text.len(), is_last: true };
         assert_eq!(parse_head(text).unwrap(), Some(head));
         assert!(parse_head(b"HTTP/1.1 204 No Content\r\n\r\n").is_err());
         assert!(parse_head(b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n").is_err());

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use multicredit_store::Store;
-use poem::Server;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::demo::{self, Demo};
@@ -15,15 +14,12 @@ use super::{Outcome, admin_key, database, output};
 use crate::app::{self, AppSettings, Readiness};
 use crate::background::Background;
 use crate::config::{Secret, ServeArgs};
-use crate::listener::PromptAcceptor;
 use crate::rate_limit::RateLimitSettings;
 use crate::report::schedule::ReportKeeper;
+use crate::server::{self, Connections, Ended, Listener};
 use crate::shutdown::{self, StopSignals};
 use crate::webhook::courier::Courier;
 use crate::webhook::deliverer::Deliverer;
-
-/// How many requests one HTTP/2 connection may have open. poem sets no limit by itself.
-const HTTP2_STREAMS_MAX: u32 = 200;
 
 /// Serves until a signal comes.
 pub async fn run(args: ServeArgs) -> anyhow::Result<Outcome> {
@@ -32,7 +28,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Outcome> {
     }
     let store = database::open_to_maintain(&args.database, args.retention, "serve").await?;
     match start(&args, &store).await {
-        Ok((acceptor, signals)) => serve(acceptor, signals, store, &args).await,
+        Ok((listener, signals)) => serve(listener, signals, store, &args).await,
         Err(error) => {
             store.close().await;
             Err(error)
@@ -41,10 +37,9 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Outcome> {
 }
 
 /// Makes what must be there before the first request, and says where the server is and how to get in.
-async fn start(args: &ServeArgs, store: &Store) -> anyhow::Result<(PromptAcceptor, StopSignals)> {
+async fn start(args: &ServeArgs, store: &Store) -> anyhow::Result<(Listener, StopSignals)> {
     // Before a key is made: a second server, which finds its port taken, must not leave one behind.
-    let acceptor =
-        PromptAcceptor::bind(&args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
+    let listener = Listener::bind(&args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
     if let Some(secret) = &args.admin_key {
         admin_key::register(store, secret, admin_key::CONFIGURED).await?;
     }
@@ -55,8 +50,8 @@ async fn start(args: &ServeArgs, store: &Store) -> anyhow::Result<(PromptAccepto
     }
     // Before anybody is told: whoever reads that we listen may stop us at once.
     let signals = StopSignals::listen().context("cannot take signals over")?;
-    announce(acceptor.address(), demo.as_ref());
-    Ok((acceptor, signals))
+    announce(listener.address(), demo.as_ref());
+    Ok((listener, signals))
 }
 
 /// Not into the log, which is kept: to whoever started the server.
@@ -73,7 +68,7 @@ fn announce(address: SocketAddr, demo: Option<&Demo>) {
 }
 
 async fn serve(
-    acceptor: PromptAcceptor,
+    listener: Listener,
     mut signals: StopSignals,
     store: Store,
     args: &ServeArgs,
@@ -94,8 +89,10 @@ async fn serve(
     let keeper = ReportKeeper::start(store.clone(), args.report_schedule, thresholds);
     let webhook_networks = args.webhooks.webhook_allow.clone();
     let deliverer = Deliverer::start(store.clone(), Courier::new(webhook_networks.clone()), args.webhooks.webhook_rate);
+    let connections = Connections::new(args.connections_max);
     let settings = AppSettings {
         readiness: readiness.clone(),
+        connections: connections.clone(),
         metrics: args.metrics,
         thresholds,
         rate_limits: RateLimitSettings {
@@ -107,13 +104,10 @@ async fn serve(
         ..AppSettings::default()
     };
     let endpoint = app::endpoint(store.clone(), settings);
-    let served = Server::new_with_acceptor(acceptor)
-        .http2_max_concurrent_streams(HTTP2_STREAMS_MAX)
-        .run_with_graceful_shutdown(endpoint, asked_to_stop, Some(drain))
-        .await;
+    let ended = server::serve(listener, endpoint, connections, asked_to_stop, drain).await;
 
     let asked_at = asked_at.into_inner().unwrap_or_else(Instant::now);
-    if asked_at.elapsed() >= delay + drain {
+    if ended == Ended::CutOff {
         tracing::warn!("requests that had not ended in time were cut off");
     }
     let closing = async {
@@ -121,7 +115,6 @@ async fn serve(
         store.close().await;
     };
     let closed = timeout_at(asked_at + shutdown::TOTAL, closing).await;
-    served.context("the server failed")?;
     if closed.is_err() {
         bail!("the database did not take in time what was left to write: nothing of it had been acknowledged");
     }

@@ -22,7 +22,7 @@ use multicredit_store::{RETENTION_MONTHS_MIN, Scope, StoreConfig};
 
 use self::value::{OPENING_EXAMPLE, parse_opening, parse_scope, parse_seconds};
 use crate::background::Schedule;
-use crate::limits::{WEBHOOK_RATE_DEFAULT, WEBHOOK_RATE_MIN};
+use crate::limits::{CONNECTIONS_DEFAULT, WEBHOOK_RATE_DEFAULT, WEBHOOK_RATE_MIN};
 use crate::shutdown;
 
 pub use self::report::{ReportArgs, ReportSchedule, Since, ThresholdArgs};
@@ -202,6 +202,9 @@ pub struct ServeArgs {
     /// Who may see /metrics
     #[arg(long, env = "MULTICREDIT_METRICS", value_enum, default_value_t = MetricsAccess::Open, value_name = "WHO")]
     pub metrics: MetricsAccess,
+    /// How many connections are served at once; beyond that they are answered 503 and closed
+    #[arg(long, env = "MULTICREDIT_CONNECTIONS_MAX", default_value_t = CONNECTIONS_DEFAULT, value_name = "CONNECTIONS")]
+    pub connections_max: NonZeroU32,
     /// How many requests a second an API key may send to this process; 0 is as many as it likes
     #[arg(long, env = "MULTICREDIT_KEY_RATE_LIMIT", default_value_t = 0, value_name = "REQUESTS")]
     pub key_rate_limit: u32,

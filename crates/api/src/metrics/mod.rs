@@ -24,6 +24,7 @@ use crate::auth;
 use crate::auth::scope::Observe;
 use crate::config::MetricsAccess;
 use crate::problem::{Code, Problem};
+use crate::server::Connections;
 
 pub use self::process::remember_start;
 
@@ -61,6 +62,7 @@ async fn render(state: &State) -> String {
     let stats = state.store.stats();
     write_build(&mut page, state);
     write_http(&mut page, state);
+    write_connections(&mut page, &state.settings.connections);
     write_ledger(&mut page, stats, state.store.queued_requests());
     write_pool(&mut page, state);
     write_database(&mut page, state).await;
@@ -113,6 +115,13 @@ fn write_http(page: &mut Page, state: &State) {
     for (labels, durations) in &counted {
         page.histogram(labels, Unit::Microseconds, durations);
     }
+}
+
+fn write_connections(page: &mut Page, connections: &Connections) {
+    page.single("multicredit_http_connections", Kind::Gauge, "Connections that are served.", connections.open());
+    page.single("multicredit_http_connections_max", Kind::Gauge, "How many there may be.", connections.max());
+    let help = "Connections that were turned away because there were too many.";
+    page.single("multicredit_http_connections_refused_total", Kind::Counter, help, connections.turned_away());
 }
 
 fn write_ledger(page: &mut Page, stats: &Stats, queued: usize) {

@@ -26,7 +26,8 @@ impl RequestId {
         }
     }
 
-    fn new() -> Self {
+    /// A new one.
+    pub fn new() -> Self {
         let mut buffer = [0; Hyphenated::LENGTH];
         let text = new_uuid().hyphenated().encode_lower(&mut buffer);
         Self(HeaderValue::from_str(text).expect("a UUID is visible characters"))

@@ -1,6 +1,6 @@
 //! Accepted connections, as the server wants them.
 //!
-//! poem leaves sockets as the system makes them and asks for the next one at once when accepting failed. For small
+//! The system makes sockets with Nagle's algorithm and without keepalive. For small
 //! answers Nagle's algorithm costs up to 40 ms against a client that delays its acknowledgements, and a process that is
 //! out of file descriptors would spin.
 
@@ -8,9 +8,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use poem::http::uri::Scheme;
-use poem::listener::{Acceptor, TcpAcceptor};
-use poem::web::{LocalAddr, RemoteAddr};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -29,22 +26,51 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 const BACKLOG: u32 = 4_096;
 
 /// Accepts TCP connections without Nagle's algorithm and with keepalive.
-pub struct PromptAcceptor {
-    inner: TcpAcceptor,
+#[derive(Debug)]
+pub struct Listener {
+    inner: TcpListener,
     address: SocketAddr,
 }
 
-impl PromptAcceptor {
+/// A connection, and from where to where it leads.
+pub(super) struct Accepted {
+    pub stream: TcpStream,
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+}
+
+impl Listener {
     /// Listens on `address`, a `host:port`; port 0 picks a free one.
+    ///
+    /// # Errors
+    ///
+    /// When the address is none of this machine, or taken.
     pub async fn bind(address: &str) -> io::Result<Self> {
-        let listener = listen(address).await?;
-        let address = listener.local_addr()?;
-        Ok(Self { inner: TcpAcceptor::from_tokio(listener)?, address })
+        let inner = listen(address).await?;
+        let address = inner.local_addr()?;
+        Ok(Self { inner, address })
     }
 
     /// Where it listens, the port being the real one.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The next connection. What goes wrong on the way to it is logged.
+    pub(super) async fn accept(&self) -> Accepted {
+        loop {
+            match self.inner.accept().await {
+                Ok((stream, remote)) => match prepare(&stream) {
+                    Ok(()) => return Accepted { stream, local: self.address, remote },
+                    // It has gone already.
+                    Err(error) => tracing::debug!(%error, "cannot prepare a connection"),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                }
+            }
+        }
     }
 }
 
@@ -63,26 +89,6 @@ async fn listen(address: &str) -> io::Result<TcpListener> {
     Err(error)
 }
 
-impl Acceptor for PromptAcceptor {
-    type Io = TcpStream;
-
-    fn local_addr(&self) -> Vec<LocalAddr> {
-        self.inner.local_addr()
-    }
-
-    async fn accept(&mut self) -> io::Result<(TcpStream, LocalAddr, RemoteAddr, Scheme)> {
-        let accepted = self.inner.accept().await;
-        match &accepted {
-            Ok((stream, ..)) => prepare(stream)?,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
-            }
-        }
-        accepted
-    }
-}
-
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_INTERVAL);
@@ -95,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_may_wait_to_be_accepted() {
-        let acceptor = PromptAcceptor::bind("127.0.0.1:0").await.unwrap();
+        let acceptor = Listener::bind("127.0.0.1:0").await.unwrap();
         let begun = std::time::Instant::now();
         let mut waiting = Vec::new();
         // A listener's usual 1,024 places would make those who come after them wait for a second.
@@ -107,11 +113,11 @@ mod tests {
 
     #[tokio::test]
     async fn accepted_connections_send_at_once_and_notice_when_the_client_vanishes() {
-        let mut acceptor = PromptAcceptor::bind("127.0.0.1:0").await.unwrap();
-        assert_ne!(acceptor.address().port(), 0);
-        let client = TcpStream::connect(acceptor.address()).await.unwrap();
-        let (stream, _, remote, _) = acceptor.accept().await.unwrap();
-        assert_eq!(remote.0.as_socket_addr(), Some(&client.local_addr().unwrap()));
+        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        assert_ne!(listener.address().port(), 0);
+        let client = TcpStream::connect(listener.address()).await.unwrap();
+        let Accepted { stream, remote, .. } = listener.accept().await;
+        assert_eq!(remote, client.local_addr().unwrap());
         assert!(stream.nodelay().unwrap());
         assert!(SockRef::from(&stream).keepalive().unwrap());
     }

@@ -1,0 +1,138 @@
+//! From a listening socket to answers: connections are accepted, counted, served by hyper, and ended.
+//!
+//! The framework has a loop of its own, which takes any number of connections and keeps each for as long as the client
+//! likes. Memory that grows with whoever connects, and a client that never ends its request, are what it leaves open; so
+//! the loop is here. `docs/adr/0019-connections.md` says more.
+
+mod activity;
+mod connections;
+mod listener;
+mod turned_away;
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body_util::combinators::BoxBody;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use poem::http::uri::Scheme;
+use poem::http::{Request, Response};
+use poem::web::{LocalAddr, RemoteAddr};
+use poem::{Addr, Endpoint};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
+
+pub use self::connections::Connections;
+pub use self::listener::Listener;
+
+use self::activity::Activity;
+use self::connections::Place;
+use self::listener::Accepted;
+
+/// How many requests one HTTP/2 connection may have open: hyper's own bound, said here.
+const HTTP2_STREAMS_MAX: u32 = 200;
+
+/// Whether the server's end was in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything that had been asked was answered.
+    InOrder,
+    /// Connections that had not ended in time were cut off.
+    CutOff,
+}
+
+/// Serves until `asked_to_stop` ends, and for `drain` at most what is in hand then.
+pub async fn serve<E: Endpoint + 'static>(
+    listener: Listener,
+    endpoint: E,
+    connections: Connections,
+    asked_to_stop: impl Future<Output = ()>,
+    drain: Duration,
+) -> Ended {
+    let server = Arc::new(Server::new(endpoint, connections));
+    let graceful = GracefulShutdown::new();
+    let mut tasks = JoinSet::new();
+    let mut asked_to_stop = std::pin::pin!(asked_to_stop);
+    loop {
+        tokio::select! {
+            () = &mut asked_to_stop => break,
+            Some(ended) = tasks.join_next() => report(ended),
+            accepted = listener.accept() => {
+                let (server, watcher) = (Arc::clone(&server), graceful.watcher());
+                match server.connections.place() {
+                    Some(place) => tasks.spawn(server.serve(accepted, place, watcher)),
+                    None => match server.connections.turn_away() {
+                        Some(turn) => tasks.spawn(turned_away::turn_away(server, accepted, turn, watcher)),
+                        // So many are being told already that this one is not even told.
+                        None => continue,
+                    },
+                };
+            }
+        }
+    }
+    drop(listener);
+    // Watchers are ended by those who hold them: the connections.
+    let ended = timeout(drain, graceful.shutdown()).await;
+    tasks.shutdown().await;
+    if ended.is_ok() { Ended::InOrder } else { Ended::CutOff }
+}
+
+/// A connection's task ends by itself: requests that panic are answered, in the middleware.
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection ended badly");
+    }
+}
+
+/// What all connections share.
+struct Server<E> {
+    endpoint: E,
+    http: auto::Builder<TokioExecutor>,
+    connections: Connections,
+}
+
+impl<E: Endpoint + 'static> Server<E> {
+    fn new(endpoint: E, connections: Connections) -> Self {
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http2().max_concurrent_streams(HTTP2_STREAMS_MAX);
+        Self { endpoint, http, connections }
+    }
+
+    /// Serves a connection until the client ends it, nothing happens on it any more, or the server ends.
+    async fn serve(self: Arc<Self>, accepted: Accepted, place: Place, watcher: Watcher) {
+        let Accepted { stream, local, remote } = accepted;
+        let (local, remote) = (LocalAddr(Addr::SocketAddr(local)), RemoteAddr(Addr::SocketAddr(remote)));
+        let activity = Arc::new(Activity::default());
+        let service = service_fn(|request| {
+            // Boxed: it is large, and a connection without a request should not keep room for one.
+            Arc::clone(&self).answer(request, local.clone(), remote.clone(), Arc::clone(&activity)).boxed()
+        });
+        let stream = TokioIo::new(activity::Watched::new(stream, Arc::clone(&activity)));
+        let serving = watcher.watch(self.http.serve_connection(stream, service));
+        tokio::select! {
+            // An error is the client's: it went away, or spoke no HTTP, which hyper has told it.
+            _ = serving => {}
+            () = activity.end(|| self.connections.are_scarce()) => {}
+        }
+        drop(place);
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        local: LocalAddr,
+        remote: RemoteAddr,
+        activity: Arc<Activity>,
+    ) -> Result<Response<BoxBody<Bytes, io::Error>>, Infallible> {
+        let _in_hand = activity.begin();
+        let request = poem::Request::from((request, local, remote, Scheme::HTTP));
+        Ok(self.endpoint.get_response(request).await.into())
+    }
+}
