@@ -142,6 +142,16 @@ impl Store {
         self.caches().moves()
     }
 
+    /// Fails as a call to the ledger would that is handed in now, if there is no room for one: for whoever can refuse it
+    /// before it has cost anything.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Busy`].
+    pub fn has_room_for_a_call(&self) -> Result<(), StoreError> {
+        self.queue().has_room()
+    }
+
     /// How many requests wait for the ledger's writer.
     pub fn queued_requests(&self) -> usize {
         self.queue().queued()

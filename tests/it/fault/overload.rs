@@ -156,7 +156,7 @@ async fn twice_of_what_it_can_take_is_refused_at_once_and_hurts_nobody_for_long(
     let violations = pressed.differences().await;
     report(&format!(
         "| {} | overload, {} ms from the database, seed {} | {} s | peak {peak:.0}/s; {times} times that for {} s: {goodput:.0}/s done ({:.0} % of the \
-         peak), p99 {}; {} of {} refused, p50 {}, p99 {}, p99.9 {}; {} not sent for want of connections; {} connections, \
+         peak), p99 {}; {} of {} refused, p50 {}, p99 {}, p99.9 {}; {} not answered, {} not sent for want of connections; {} connections, \
          {more_memory} MiB more memory; at half the peak p99 {} before, {} after, back after {back} s | {} |",
         today(),
         distance.as_millis(),
@@ -170,6 +170,7 @@ async fn twice_of_what_it_can_take_is_refused_at_once_and_hurts_nobody_for_long(
         ms(over.refused.percentile(500)),
         ms(over.refused.percentile(990)),
         ms(over.refused.percentile(999)),
+        over.unanswered,
         over.unsent,
         over.connections,
         ms(p99_before),

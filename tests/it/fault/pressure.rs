@@ -5,6 +5,7 @@
 //! of them open, as with the clients of the world.
 
 use std::cell::RefCell;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -52,6 +53,8 @@ pub struct Tally {
     pub refused: Histogram,
     /// What should have been sent when all connections were taken.
     pub unsent: u64,
+    /// What was not answered: connections that ended before there was a place for them, or waited for one for too long.
+    pub unanswered: u64,
     /// Anything else.
     pub other: u64,
     pub first_other: Option<String>,
@@ -181,7 +184,7 @@ impl Pressure {
             };
             let answer = client.exchange(request).await?;
             let (noted, is_last) = (Noted::of(answer.status, answer.body), answer.is_last);
-            Ok::<_, std::io::Error>(((!is_last).then_some(client), noted))
+            Ok::<_, io::Error>(((!is_last).then_some(client), noted))
         })
         .await;
         let took = sent_at.elapsed();
@@ -189,8 +192,8 @@ impl Pressure {
         tally.sent += 1;
         let (client, noted) = match said {
             Ok(Ok((client, noted))) => (client, noted),
-            Ok(Err(error)) => (None, Noted::Other(error.to_string())),
-            Err(_) => (None, Noted::Other("no answer in time".to_owned())),
+            Ok(Err(error)) => (None, Noted::of_error(&error)),
+            Err(_) => (None, Noted::Unanswered),
         };
         match noted {
             Noted::Done => {
@@ -203,6 +206,7 @@ impl Pressure {
                 tally.by_second[second].record(took);
             }
             Noted::Refused => tally.refused.record(took),
+            Noted::Unanswered => tally.unanswered += 1,
             Noted::Other(what) => {
                 tally.other += 1;
                 tally.first_other.get_or_insert(what);
@@ -219,10 +223,18 @@ type Drive = Box<dyn FnOnce(Rc<Pressure>, Rc<RefCell<Tally>>) -> Pin<Box<dyn Fut
 enum Noted {
     Done,
     Refused,
+    Unanswered,
     Other(String),
 }
 
 impl Noted {
+    fn of_error(error: &io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => Self::Unanswered,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+
     fn of(status: [u8; 3], body: &[u8]) -> Self {
         let is = |code: &[u8]| body.windows(code.len()).any(|window| window == code);
         match &status {

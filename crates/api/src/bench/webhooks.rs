@@ -1,6 +1,5 @@
 //! Somebody who wants to be told of every consumption: an endpoint of webhooks, and a receiver within this process.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,11 +8,12 @@ use anyhow::Context;
 use multicredit_domain::webhook::{EventFilter, WebhookSecret};
 use multicredit_domain::{EndpointId, EventType};
 use multicredit_store::{NewWebhookEndpoint, Store, StoreConfig, WebhookEndpointUpdate};
+use poem::Response;
 use poem::endpoint::make_sync;
 use poem::http::StatusCode;
-use poem::listener::{Acceptor as _, Listener as _, TcpListener};
-use poem::{Response, Server};
 use tokio::task::JoinHandle;
+
+use crate::server::{self, Connections, Listener};
 
 /// Servers may send to the receiver, which is on this machine.
 pub const SERVER_SETTINGS: [(&str, &str); 1] = [("MULTICREDIT_WEBHOOK_ALLOW", "127.0.0.1/32")];
@@ -38,9 +38,8 @@ impl Drop for Told {
 impl Told {
     /// Makes a receiver, and an endpoint that leads to it and is not enabled yet.
     pub async fn make(database_url: &str) -> anyhow::Result<Self> {
-        let acceptor = TcpListener::bind((Ipv4Addr::LOCALHOST.to_string(), 0)).into_acceptor().await?;
-        let address = acceptor.local_addr().into_iter().find_map(|address| address.as_socket_addr().copied());
-        let address = address.context("the receiver listens nowhere")?;
+        let listener = Listener::bind("127.0.0.1:0").await.context("the receiver listens nowhere")?;
+        let address = listener.address();
         let taken = Arc::new(AtomicU64::new(0));
         let receiver = tokio::spawn({
             let taken = Arc::clone(&taken);
@@ -49,8 +48,8 @@ impl Told {
                     taken.fetch_add(1, Ordering::Relaxed);
                     Response::from(StatusCode::NO_CONTENT)
                 });
-                // Whoever waits for webhooks finds out that none come.
-                let _ = Server::new_with_acceptor(acceptor).run(take).await;
+                let until_it_is_aborted = std::future::pending();
+                server::serve(listener, take, Connections::default(), until_it_is_aborted, Duration::ZERO).await;
             }
         });
         let store = Store::open(StoreConfig::new(database_url)).await.context("cannot open the database")?;

@@ -28,6 +28,12 @@ use crate::app::{Context, State};
 use crate::problem::{self, Problem};
 use crate::{dashboard, live};
 
+/// The operation that most requests ask for.
+const CONSUME: OperationId = OperationId("consume");
+
+/// How its paths end.
+const CONSUME_PATH_END: &str = "/consume";
+
 /// The routes, wrapped.
 pub struct Envelope<E> {
     routes: E,
@@ -40,8 +46,16 @@ impl<E: Endpoint<Output = Response>> Envelope<E> {
         Self { routes, state }
     }
 
+    /// Refuses a consumption for which there is no room before anything of it is looked at. Under an overload most requests
+    /// are refused, and what a refusal costs is taken from what could be done.
+    fn refuse_early(&self, request: &Request) -> Result<(), Problem> {
+        let is_consumption = request.method() == Method::POST && request.uri().path().ends_with(CONSUME_PATH_END);
+        if is_consumption { Ok(self.state.store.has_room_for_a_call()?) } else { Ok(()) }
+    }
+
     /// The answer, or what went wrong, with the operation that was found.
     async fn answer(&self, mut request: Request, context: Context) -> Result<Response, (Problem, Option<OperationId>)> {
+        self.refuse_early(&request).map_err(|problem| (problem, Some(CONSUME)))?;
         body::read(&mut request, self.state.settings.body_timeout).await.map_err(|problem| (problem, None))?;
         request.set_data(context);
         match AssertUnwindSafe(self.routes.call(request)).catch_unwind().await {

@@ -27,7 +27,7 @@ use poem::http::{Request, Response};
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Addr, Endpoint};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 pub use self::connections::Connections;
 pub use self::listener::Listener;
@@ -35,6 +35,7 @@ pub use self::listener::Listener;
 use self::activity::Activity;
 use self::connections::Place;
 use self::listener::Accepted;
+use crate::limits::TURN_AWAY_PAUSE;
 
 /// How many requests one HTTP/2 connection may have open: hyper's own bound, said here.
 const HTTP2_STREAMS_MAX: u32 = 200;
@@ -66,14 +67,14 @@ pub async fn serve<E: Endpoint + 'static>(
             Some(ended) = tasks.join_next() => report(ended),
             accepted = listener.accept() => {
                 let (server, watcher) = (Arc::clone(&server), graceful.watcher());
-                match server.connections.place() {
-                    Some(place) => tasks.spawn(server.serve(accepted, place, watcher)),
-                    None => match server.connections.turn_away() {
-                        Some(turn) => tasks.spawn(turned_away::turn_away(server, accepted, turn, watcher)),
-                        // So many are being told already that this one is not even told.
-                        None => continue,
-                    },
-                };
+                if let Some(place) = server.connections.place() {
+                    tasks.spawn(server.serve(accepted, place, watcher));
+                    continue;
+                }
+                if let Some(turn) = server.connections.turn_away() {
+                    tasks.spawn(turned_away::turn_away(server, accepted, turn, watcher));
+                }
+                sleep(TURN_AWAY_PAUSE).await;
             }
         }
     }
@@ -102,6 +103,9 @@ impl<E: Endpoint + 'static> Server<E> {
     fn new(endpoint: E, connections: Connections) -> Self {
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http2().max_concurrent_streams(HTTP2_STREAMS_MAX);
+        // Else hyper reads once more while a request is in hand, to notice a client that goes away: a call of the system
+        // and a buffer for every consumption. Nothing is given up for such a client, and what is written for it ends.
+        http.http1().half_close(true);
         Self { endpoint, http, connections }
     }
 

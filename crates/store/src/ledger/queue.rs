@@ -65,6 +65,17 @@ impl Ledger {
         self.waiting.total()
     }
 
+    /// Refuses what would be refused as a call. A ledger that is closed says so itself.
+    pub(crate) fn has_room(&self) -> Result<(), StoreError> {
+        let sender = self.sender.read().unwrap_or_else(PoisonError::into_inner);
+        if sender.as_ref().is_none_or(|sender| sender.capacity() > 0) {
+            return Ok(());
+        }
+        let error = StoreError::Busy;
+        self.stats.ledger.rejected(&error);
+        Err(error)
+    }
+
     /// Takes nothing new, finishes what waits, and ends the writers.
     pub(crate) async fn close(&self) {
         self.sender.write().unwrap_or_else(PoisonError::into_inner).take();
