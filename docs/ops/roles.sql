@@ -3,6 +3,7 @@
 --   multicredit_migrator  owns the tables and functions: `migration up`, `migration down`
 --   multicredit_writer    servers and the command line: DATABASE_URL of `multicredit`
 --   multicredit_reader    people and reports: reads everything but what opens doors
+--   multicredit_tenant    reports for one organization: reads the rows of that organization, by row-level security
 --
 -- Roles belong to the whole cluster, so the migrations make none. Run this as a superuser in the database, with the
 -- schema of multicredit first in the search path (`public` unless you chose another):
@@ -15,10 +16,22 @@
 --
 -- The audit log is append-only to the writer: an UPDATE, DELETE or TRUNCATE of it fails with SQLSTATE 42501. So are the
 -- ledger's movements, the log of consumptions, refunds, and the versions of prices and plans.
+--
+-- Which organization a session of the tenant role sees:
+--
+--   SET multicredit.organization_id = '0199a3d2-7c50-7b2e-8a41-5f0c9d3e1b27'
+--
+-- Without it, or with anything else in it, there are no rows. Whoever may send any SQL can set it anew, so give people
+-- who write SQL a role of their own, which cannot leave its organization: `multicredit_tenant_`, the 32 hexadecimal
+-- digits of the organization's id in lower case, and
+--
+--   CREATE ROLE multicredit_tenant_0199a3d27c507b2e8a415f0c9d3e1b27 LOGIN IN ROLE multicredit_tenant
 
 DO $script$
 DECLARE
-    roles CONSTANT text[] := ARRAY['multicredit_migrator', 'multicredit_writer', 'multicredit_reader'];
+    roles CONSTANT text[] := ARRAY[
+        'multicredit_migrator', 'multicredit_writer', 'multicredit_reader', 'multicredit_tenant'
+    ];
     name text;
 BEGIN
     FOREACH name IN ARRAY roles LOOP
@@ -28,6 +41,10 @@ BEGIN
         EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), name);
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), name);
     END LOOP;
+    -- What tenants may see is no business of theirs: they pay nothing for it, not even in plans. The tables' owner does
+    -- not need it.
+    ALTER ROLE multicredit_writer BYPASSRLS;
+    ALTER ROLE multicredit_reader BYPASSRLS;
     -- As PostgreSQL has it since version 15; databases that come from an earlier one do not.
     EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
     EXECUTE format('GRANT CREATE ON SCHEMA %I TO multicredit_migrator', current_schema());
@@ -80,7 +97,9 @@ BEGIN
         ) AS known (name, rights)
         JOIN pg_class c ON c.relname = known.name AND c.relnamespace = current_schema()::regnamespace
     LOOP
-        EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, multicredit_writer, multicredit_reader', relation.name);
+        EXECUTE format(
+            'REVOKE ALL ON %s FROM PUBLIC, multicredit_writer, multicredit_reader, multicredit_tenant', relation.name
+        );
         EXECUTE format('GRANT %s ON %s TO multicredit_writer', relation.rights, relation.name);
         IF relation.name::text LIKE '%api_keys' THEN
             -- All but the digests of the keys.
@@ -104,7 +123,7 @@ BEGIN
             CASE relation.relkind WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END, relation.name
         );
     END LOOP;
-    -- Partitions are reached through their table, and belong to whoever makes and drops them.
+    -- Partitions are reached through their table, whose policies then hold, and belong to whoever makes and drops them.
     FOR relation IN
         SELECT child.oid::regclass AS name
         FROM pg_inherits i
@@ -114,8 +133,69 @@ BEGIN
         AND parent.relnamespace = current_schema()::regnamespace
         AND pg_has_role('multicredit_migrator', parent.relowner, 'MEMBER')
     LOOP
-        EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, multicredit_writer, multicredit_reader', relation.name);
+        EXECUTE format(
+            'REVOKE ALL ON %s FROM PUBLIC, multicredit_writer, multicredit_reader, multicredit_tenant', relation.name
+        );
         EXECUTE format('ALTER TABLE %s OWNER TO multicredit_migrator', relation.name);
+    END LOOP;
+END
+$script$;
+
+-- Rows: what an organization may see of itself. Nothing else has rights for the tenant role, what is added later included.
+-- A table of which operators keep something under an organization's id (webhooks, states of alerts) is not among these.
+DO $script$
+DECLARE
+    relation record;
+    -- A subquery without a reference to the table, so that it is found out once a statement. What is recorded of no
+    -- organization has the id of zeros, and is nobody's.
+    tenant CONSTANT text := $policy$(
+        SELECT nullif(
+            CASE
+                WHEN session_user::text ~ '^multicredit_tenant_[0-9a-f]{32}$' THEN right(session_user::text, 32)
+                WHEN current_setting('multicredit.organization_id', true)
+                    ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+                    THEN current_setting('multicredit.organization_id', true)
+            END::uuid,
+            '00000000-0000-0000-0000-000000000000'
+        )
+    )$policy$;
+BEGIN
+    FOR relation IN
+        SELECT c.oid::regclass AS name, known.column_name
+        FROM (VALUES
+            ('alert_rules', 'organization_id'),
+            ('audit_log', 'organization_id'),
+            ('credit_consumption_logs', 'organization_id'),
+            ('credit_draws', 'organization_id'),
+            ('credit_grants', 'organization_id'),
+            ('credit_holds', 'organization_id'),
+            ('credit_movements', 'organization_id'),
+            ('credit_refunds', 'organization_id'),
+            ('organization_credits', 'organization_id'),
+            ('organization_members', 'organization_id'),
+            ('organizations', 'id'),
+            ('raised_events', 'organization_id'),
+            ('retention_checkpoints', 'organization_id'),
+            ('subscriptions', 'organization_id'),
+            ('top_up_rules', 'organization_id'),
+            ('top_ups', 'organization_id'),
+            ('usage_rollups', 'organization_id'),
+            ('usage_totals', 'organization_id')
+        ) AS known (name, column_name)
+        JOIN pg_class c ON c.relname = known.name AND c.relnamespace = current_schema()::regnamespace
+    LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', relation.name);
+        -- For roles that are members of these two: they have their rights, but not their way past policies.
+        EXECUTE format('DROP POLICY IF EXISTS of_writers ON %s', relation.name);
+        EXECUTE format('CREATE POLICY of_writers ON %s TO multicredit_writer USING (true)', relation.name);
+        EXECUTE format('DROP POLICY IF EXISTS of_readers ON %s', relation.name);
+        EXECUTE format('CREATE POLICY of_readers ON %s FOR SELECT TO multicredit_reader USING (true)', relation.name);
+        EXECUTE format('DROP POLICY IF EXISTS of_a_tenant ON %s', relation.name);
+        EXECUTE format(
+            'CREATE POLICY of_a_tenant ON %s FOR SELECT TO multicredit_tenant USING (%I = %s)',
+            relation.name, relation.column_name, tenant
+        );
+        EXECUTE format('GRANT SELECT ON %s TO multicredit_tenant', relation.name);
     END LOOP;
 END
 $script$;

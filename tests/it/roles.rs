@@ -1,5 +1,7 @@
 //! `docs/ops/roles.sql`: what each role may do is enough for its work, and no more.
 
+mod tenants;
+
 use multicredit_domain::{AlertMeasure, AlertTerms, CreditType, NewGrant, NewHold, NewRefund, OnExpired, TopUpTerms};
 use multicredit_store::performance::Thresholds;
 use multicredit_store::{
@@ -11,6 +13,9 @@ use tests::fixtures::{ai, amount, key, organization, purchase, request};
 use tests::{Engine, TestDb, run};
 
 const SCRIPT: &str = include_str!("../../docs/ops/roles.sql");
+
+/// The roles, in an order in which they can be dropped.
+const ROLES: [&str; 4] = ["tenant", "reader", "writer", "migrator"];
 
 /// `insufficient_privilege`
 const NO_RIGHT: &str = "42501";
@@ -24,10 +29,13 @@ struct Roles {
 impl Roles {
     fn new() -> Self {
         #[expect(clippy::disallowed_methods, reason = "it names the roles of a test")]
-        let prefix = format!("t{}", uuid::Uuid::now_v7().simple());
-        let script = SCRIPT.replace("multicredit_migrator", &format!("{prefix}_migrator"));
-        let script = script.replace("multicredit_writer", &format!("{prefix}_writer"));
-        Self { script: script.replace("multicredit_reader", &format!("{prefix}_reader")), prefix }
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        // Its end is random. A role's name has no more than 63 characters, of which an organization's id takes 32.
+        let prefix = format!("t{}", &id[id.len() - 12..]);
+        let script = ROLES.iter().fold(SCRIPT.to_owned(), |script, role| {
+            script.replace(&format!("multicredit_{role}"), &format!("{prefix}_{role}"))
+        });
+        Self { script, prefix }
     }
 
     fn name(&self, role: &str) -> String {
@@ -44,14 +52,14 @@ impl Roles {
     /// Runs the script and sees to passwords.
     async fn apply(&self, superuser: &DatabaseConnection) {
         superuser.execute_unprepared(&self.script).await.unwrap();
-        for role in ["migrator", "writer", "reader"] {
+        for role in ROLES {
             let password = format!("ALTER ROLE {} PASSWORD 'of-a-test'", self.name(role));
             superuser.execute_unprepared(&password).await.unwrap();
         }
     }
 
     async fn drop(&self, superuser: &DatabaseConnection) {
-        for role in ["reader", "writer", "migrator"].map(|role| self.name(role)) {
+        for role in ROLES.map(|role| self.name(role)) {
             superuser.execute_unprepared(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
         }
     }

@@ -1,6 +1,7 @@
 //! The program, as people and supervisors run it: a process with arguments, an environment, outputs and an exit code.
 
 mod bench;
+mod canaries;
 mod import;
 mod keys;
 mod logs;

@@ -37,7 +37,7 @@ mod retention;
 mod scopes;
 mod transport;
 mod usage;
-mod walk;
+pub mod walk;
 
 pub(crate) use walk::Document;
 

@@ -2,6 +2,7 @@
 //! must keep to, the ones of tomorrow included.
 
 use hyper::Method;
+use multicredit_store::Store;
 use serde_json::{Value, json};
 use tests::app::{Call, Client, Organization, TestApp};
 
@@ -29,7 +30,12 @@ pub struct Operation {
 impl Document {
     /// The document that an application serves.
     pub async fn of(app: &TestApp) -> Self {
-        Self(app.stranger().get("/openapi.json").await.expect(200))
+        Self::read_by(&app.stranger()).await
+    }
+
+    /// The document that somebody is given.
+    pub async fn read_by(client: &Client) -> Self {
+        Self(client.get("/openapi.json").await.expect(200))
     }
 
     /// Its operations below `/v1` that come to an end: a stream has tests of its own.
@@ -159,12 +165,19 @@ impl Operation {
 }
 
 /// A request for credits of an organization, by a rule that asks for more than it has.
-async fn top_up_id(app: &TestApp, organization: &Organization) -> String {
+async fn top_up_id(admin: &Client, store: &Store, organization: &Organization) -> String {
     let rule = json!({ "threshold": 1_000_000, "amount": 5 });
-    app.admin.put(&organization.path("/top-up-rules/ai")).json(rule).await.expect(200);
-    app.store.evaluate_alerts().await.unwrap();
-    let asked = app.admin.get(&organization.path("/top-ups")).await.expect(200);
-    asked["items"][0]["id"].as_str().unwrap().to_owned()
+    admin.put(&organization.path("/top-up-rules/ai")).json(rule).await.expect(200);
+    // A server that does so by itself may have the organization in hand just now.
+    for _ in 0..100 {
+        store.evaluate_alerts().await.unwrap();
+        let asked = admin.get(&organization.path("/top-ups")).await.expect(200);
+        if let Some(id) = asked["items"][0]["id"].as_str() {
+            return id.to_owned();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("nobody asked for credits")
 }
 
 /// An organization with one of everything, so that every operation can be called and succeeds.
@@ -185,11 +198,19 @@ pub struct World {
 impl World {
     /// A new one.
     pub async fn new(app: &TestApp, external_id: &str) -> Self {
-        let organization = app.organization(external_id, json!({ "ai": 1_000, "whatsapp": 1_000 })).await;
+        Self::made_by(&app.admin, &app.store, external_id).await
+    }
+
+    /// A new one of whatever server that is, which works on the store's database.
+    pub async fn made_by(admin: &Client, store: &Store, external_id: &str) -> Self {
         let id = async |path: &str, body: Value| {
-            let made = app.admin.post(path).json(body).await.expect(201);
+            let made = admin.post(path).json(body).await.expect(201);
             made["id"].as_str().unwrap().to_owned()
         };
+        let new = json!({ "name": external_id, "external_id": external_id });
+        let organization = Organization { id: id("/v1/organizations", new).await };
+        let credits = json!({ "credits": { "ai": 1_000, "whatsapp": 1_000 }, "source": "purchase" });
+        id(&organization.path("/grants"), credits).await;
         let grant = json!({ "credits": { "ai": 50 }, "source": "purchase", "reference": external_id });
         let tokens = |quantity: i64| json!({ "action": "ai_tokens", "quantity": quantity, "actor": external_id });
         let key = json!({ "name": external_id, "scopes": ["read"], "organization_id": organization.id });
@@ -199,18 +220,18 @@ impl World {
         // Nobody listens there.
         let endpoint = json!({ "url": "http://127.0.0.1:1/", "organization_id": organization.id });
         let plan = json!({ "allowance": { "ai": 1 }, "interval": "month" });
-        app.admin.put("/v1/plans/pro-monthly").json(plan).await.expect(200);
+        admin.put("/v1/plans/pro-monthly").json(plan).await.expect(200);
         // From where the document's example counts: it cannot be moved afterwards.
         let subscription = json!({ "plan": "pro-monthly", "anchor": "2026-11-01T00:00:00+01:00" });
-        app.admin.put(&organization.path("/subscription")).json(subscription).await.expect(200);
-        app.admin.put(&organization.path("/members/user-42")).await.expect(200);
+        admin.put(&organization.path("/subscription")).json(subscription).await.expect(200);
+        admin.put(&organization.path("/members/user-42")).await.expect(200);
         Self {
             grant_id: id(&organization.path("/grants"), grant).await,
             consumption_id: id(&organization.path("/consume"), tokens(4_818)).await,
             hold_id: id(&organization.path("/holds"), tokens(8_000)).await,
             api_key_id: id("/v1/api-keys", key).await,
             alert_rule_id: id("/v1/alert-rules", rule).await,
-            top_up_id: top_up_id(app, &organization).await,
+            top_up_id: top_up_id(admin, store, &organization).await,
             endpoint_id: id("/v1/webhook-endpoints", endpoint).await,
             external_id: external_id.to_owned(),
             organization,
