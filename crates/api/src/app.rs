@@ -10,6 +10,7 @@ use poem::{Endpoint, EndpointExt as _, IntoEndpoint as _, Request, Response};
 use tokio::sync::watch;
 
 use crate::auth::cache::KeyCache;
+use crate::auth::token::Tokens;
 use crate::config::MetricsAccess;
 use crate::dashboard::{self, LastFleet};
 use crate::directory::Directory;
@@ -49,6 +50,8 @@ pub struct AppSettings {
     pub traced: bool,
     /// Which networks webhooks may go to beside public addresses.
     pub webhook_networks: Vec<Network>,
+    /// What verifies signed tokens of users, if any are taken.
+    pub tokens: Option<Arc<Tokens>>,
 }
 
 impl Default for AppSettings {
@@ -63,6 +66,7 @@ impl Default for AppSettings {
             rate_limits: RateLimitSettings::default(),
             traced: false,
             webhook_networks: Vec::new(),
+            tokens: None,
         }
     }
 }

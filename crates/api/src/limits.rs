@@ -72,6 +72,15 @@ pub const REQUEST_ID_MAX_BYTES: usize = 128;
 /// The longest API key that is looked at; the longest admin key that can be registered.
 pub const API_KEY_MAX_BYTES: usize = 255;
 
+/// The longest signed token that is looked at: those of identity providers with many claims have some 2 KiB.
+pub const TOKEN_MAX_BYTES: usize = 4096;
+
+/// By how much the clock of whoever signs tokens may differ from ours.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
+
+/// How long the keys of signed tokens are believed before the file is looked at again.
+pub const TOKEN_KEYS_AGE: Duration = Duration::from_secs(5);
+
 /// How long a key that was found valid is believed without asking the database: how long a key that another process
 /// revoked may still work.
 pub const KEY_TTL: Duration = Duration::from_secs(5);

@@ -5,17 +5,20 @@ use std::collections::BTreeSet;
 
 use hyper::Method;
 use multicredit::auth;
+use serde_json::json;
 use tests::app::{Answer, Client};
 use tests::fixtures::store;
 use tests::{Engine, TestDb, both_engines};
 
 use super::process::{Server, finish, program, run};
+use crate::http::tokens;
 use crate::http::walk::{Document, Operation, World};
 
 const ADMIN_KEY: &str = "canary-admin-key-0123456789abcdefghijklm";
 const BAD_KEY: &str = "canary-bad-key-0123456789abcdefghijklmno";
 const DATABASE_PASSWORD: &str = "canary-database-password";
 const REDIS_PASSWORD: &str = "canary-redis-password";
+const JWT_SECRET: &str = "canary-jwt-secret-0123456789abcdefghijklm";
 
 /// What callers sent, which is no secret and stands in no log for all that.
 const BODY: &str = "canary-in-a-body";
@@ -128,6 +131,21 @@ async fn read_the_rest(heard: &mut Heard, client: &Client) {
     }
 }
 
+/// A user with a signed token, of which the signature is the secret.
+async fn read_as_a_user(heard: &mut Heard, client: &Client, world: &World) {
+    let path = world.organization.path("");
+    for (seconds, status) in [(60, 200), (-60, 401)] {
+        let claims = json!({
+            "sub": "user-canary", "exp": tokens::in_seconds(seconds), "organization_id": world.organization.id
+        });
+        let token = tokens::by_secret(JWT_SECRET, &claims);
+        heard.secrets.insert(token.rsplit_once('.').unwrap().1.to_owned());
+        let answer = client.with_key(&token).get(&path).await;
+        assert_eq!(answer.status, status, "{answer}");
+        heard.note(&answer);
+    }
+}
+
 /// Where the database is, with a password, which the throwaway server does not ask for.
 fn with_password(db: &TestDb) -> String {
     match db.engine() {
@@ -150,7 +168,10 @@ async fn redis_url(name: &str) -> String {
 async fn tell_everything(db: &TestDb, format: &str, redis_url: &str) {
     let mut serve = program(&with_password(db), &["serve", "--log-format", format, "--log", "trace"]);
     serve.env("MULTICREDIT_ADMIN_KEY", ADMIN_KEY).env("REDIS_URL", redis_url);
-    serve.env("MULTICREDIT_WEBHOOK_ALLOW", "127.0.0.0/8").env("RUST_BACKTRACE", "1");
+    serve
+        .env("MULTICREDIT_JWT_SECRET", JWT_SECRET)
+        .env("MULTICREDIT_WEBHOOK_ALLOW", "127.0.0.0/8")
+        .env("RUST_BACKTRACE", "1");
     let server = Server::spawn(serve).await;
     let admin = server.client.with_key(ADMIN_KEY);
     let store = store(db).await;
@@ -158,14 +179,16 @@ async fn tell_everything(db: &TestDb, format: &str, redis_url: &str) {
     let document = Document::read_by(&server.client).await;
     let world = World::made_by(&admin, &store, &format!("of-{format}")).await;
     call_everything(&mut heard, &admin, &world, &document).await;
+    admin.put(&world.organization.path("/members/user-canary")).await.expect(200);
     look_around(&mut heard, &server.client).await;
     read_the_rest(&mut heard, &server.client).await;
+    read_as_a_user(&mut heard, &server.client, &world).await;
     store.close().await;
     let ended = server.stop().await;
 
     let secrets = heard.secrets.iter().map(String::as_str);
     let secrets: Vec<String> = secrets
-        .chain([ADMIN_KEY, BAD_KEY, DATABASE_PASSWORD, REDIS_PASSWORD])
+        .chain([ADMIN_KEY, BAD_KEY, DATABASE_PASSWORD, REDIS_PASSWORD, JWT_SECRET])
         .flat_map(|secret| [secret.to_owned(), hexadecimal(&auth::digest(secret))])
         .collect();
     assert!(heard.secrets.len() >= 4, "{:?}", heard.secrets);
@@ -214,6 +237,7 @@ async fn a_start_that_fails_names_the_setting_and_not_the_secret_in_it() {
         ("REDIS_URL", format!("http://somebody:{SECRET}@127.0.0.1")),
         ("REDIS_URL", SECRET.to_owned()),
         ("MULTICREDIT_ADMIN_KEY", SECRET.to_owned()),
+        ("MULTICREDIT_JWT_SECRET", SECRET.to_owned()),
     ] {
         let mut serve = program(empty.url(), &["serve", "--log", "trace", "--listen", "127.0.0.1:0"]);
         serve.env(name, &value);
@@ -225,7 +249,9 @@ async fn a_start_that_fails_names_the_setting_and_not_the_secret_in_it() {
         for asked in ["--help", "--nonsense"] {
             let mut program =
                 program(&format!("postgres://somebody:{SECRET}@nowhere/x"), &[command, &[asked]].concat());
-            for name in ["MULTICREDIT_ADMIN_KEY", "REDIS_URL", "MULTICREDIT_BENCH_DATABASE_URL"] {
+            for name in
+                ["MULTICREDIT_ADMIN_KEY", "MULTICREDIT_JWT_SECRET", "REDIS_URL", "MULTICREDIT_BENCH_DATABASE_URL"]
+            {
                 program.env(name, SECRET);
             }
             let ended = finish(program).await;

@@ -17,7 +17,7 @@ const SCOPES: [&str; 4] = ["read", "consume", "credit", "admin"];
 
 /// `read`: every GET but that of a secret, and quote; `consume`: consume, batch, events, holds; `credit`: grants, adjustments, refunds,
 /// subscription; `admin`: everything.
-fn scope_of(operation: &Operation) -> &'static str {
+pub fn scope_of(operation: &Operation) -> &'static str {
     let path = operation.path.as_str();
     if path.ends_with("/secret") {
         return "admin";

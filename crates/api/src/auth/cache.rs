@@ -111,7 +111,7 @@ impl KeyCache {
     pub fn forget(&self, id: ApiKeyId) {
         let mut state = self.write();
         state.generation += 1;
-        state.valid.retain(|valid| valid.principal.key.id != id);
+        state.valid.retain(|valid| valid.principal.key().is_none_or(|key| key.id != id));
     }
 
     // A panic while the lock was held cannot have left half a change: every change is one call of a map.
@@ -131,6 +131,7 @@ mod tests {
     use multicredit_store::{AuditKey, Scope};
     use uuid::Uuid;
 
+    use super::super::Caller;
     use super::super::scope::Scopes;
     use super::*;
 
@@ -138,7 +139,7 @@ mod tests {
 
     fn principal() -> Principal {
         let key = AuditKey { id: ApiKeyId::new(Uuid::from_u128(1)), name: String::new(), prefix: String::new() };
-        Principal { key: Arc::new(key), scopes: Scopes::of(&[Scope::Read]), bound_to: None }
+        Principal { caller: Caller::Key(Arc::new(key)), scopes: Scopes::of(&[Scope::Read]), bound_to: None }
     }
 
     fn generation(cache: &KeyCache, now: Instant) -> Generation {
@@ -166,7 +167,7 @@ mod tests {
         let (cache, now) = (KeyCache::new(Arc::default()), Instant::now());
         let before = generation(&cache, now);
         cache.learn(DIGEST, Some(principal()), before, now);
-        cache.forget(principal().key.id);
+        cache.forget(ApiKeyId::new(Uuid::from_u128(1)));
         let after = generation(&cache, now);
         assert_eq!(cache.get(&DIGEST, now), Known::Nothing(after));
         cache.learn(DIGEST, Some(principal()), before, now);

@@ -8,6 +8,7 @@
 pub mod cache;
 mod key;
 pub mod scope;
+pub mod token;
 
 pub use key::{KEY_NAME_MAX_CHARS, PREFIX_CHARS, digest, is_acceptable_admin_key, new_secret, prefix};
 
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use multicredit_domain::{Actor, ApiKeyId, ExternalId, OrganizationId, Refusal};
-use multicredit_store::{ApiKey, AuditKey, Author, Store};
+use multicredit_store::{ApiKey, AuditKey, Author, PageRequest, Scope, Store};
 use poem::http::header::AUTHORIZATION;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSchema, MetaSecurityScheme, Registry};
@@ -27,6 +28,7 @@ use uuid::Uuid;
 
 use self::cache::Known;
 use self::scope::{Requirement, Scopes};
+use self::token::{Claims, Tokens};
 use crate::app::Context;
 use crate::limits::API_KEY_MAX_BYTES;
 use crate::param::Segment;
@@ -39,11 +41,20 @@ pub const SECURITY_SCHEME: &str = "api_key";
 /// The header in which a caller says who causes what it asks for, for the audit log.
 pub const X_ACTOR: &str = "X-Actor";
 
+/// By what a caller is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// An API key. Cloning shares it.
+    Key(Arc<AuditKey>),
+    /// A user, by a signed token.
+    User(Arc<str>),
+}
+
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// The key. Cloning shares it.
-    pub key: Arc<AuditKey>,
+    /// By what they are known.
+    pub caller: Caller,
     /// What it may do.
     pub scopes: Scopes,
     /// The only organization that it sees; `None` is all.
@@ -54,7 +65,27 @@ impl Principal {
     /// Whoever has that key.
     pub fn of(key: &ApiKey) -> Self {
         let name = AuditKey { id: key.id, name: key.name.clone(), prefix: key.prefix.clone() };
-        Self { key: Arc::new(name), scopes: Scopes::of(&key.scopes), bound_to: key.organization_id }
+        Self { caller: Caller::Key(Arc::new(name)), scopes: Scopes::of(&key.scopes), bound_to: key.organization_id }
+    }
+
+    /// The key, if they have one.
+    pub const fn key(&self) -> Option<&Arc<AuditKey>> {
+        match &self.caller {
+            Caller::Key(key) => Some(key),
+            Caller::User(_) => None,
+        }
+    }
+
+    /// What requests are counted by: the key, or what stands for the user.
+    fn counted_as(&self) -> ApiKeyId {
+        match &self.caller {
+            Caller::Key(key) => key.id,
+            Caller::User(user) => {
+                let mut id = [0; 16];
+                id.copy_from_slice(&digest(user)[..16]);
+                ApiKeyId::new(Uuid::from_bytes(id))
+            }
+        }
     }
 }
 
@@ -84,7 +115,7 @@ impl<R> Auth<R> {
     /// The store, to change anything else: the audit log names the caller.
     pub fn acting(&self) -> Store {
         self.store().acting_for(Author {
-            key: Some(Arc::clone(&self.principal.key)),
+            key: self.principal.key().cloned(),
             actor: self.actor.clone(),
             request_id: Some(self.context.request_id().as_str().to_owned()),
         })
@@ -137,12 +168,15 @@ impl<'a, R: Requirement> ApiExtractor<'a> for Auth<R> {
                 ty: "http",
                 description: Some(
                     "An API key: `Authorization: Bearer KEY`. What a key may do is in its scopes (`read`, `consume`, \
-                     `credit`, `admin`); a key that is bound to an organization sees nothing but that organization.",
+                     `credit`, `admin`); a key that is bound to an organization sees nothing but that organization. \
+                     Where the server is configured so, also a signed token (JWT) of a user, who reads what a bound key \
+                     with the scope `read` does: of the organization that `sub` is a member of, or of the one of several \
+                     that the claim `organization_id` names.",
                 ),
                 name: None,
                 key_in: None,
                 scheme: Some("bearer"),
-                bearer_format: Some("API key"),
+                bearer_format: Some("API key or JWT"),
                 flows: None,
                 openid_connect_url: None,
             },
@@ -157,15 +191,36 @@ impl<'a, R: Requirement> ApiExtractor<'a> for Auth<R> {
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
         let context = Context::of(request)?;
         let principal = authenticate(&context, request).await?;
-        context.state().rates.take_of_key(principal.key.id, context.standing())?;
-        let caller = Self::of(context, principal)?;
-        Ok(Self { actor: actor(request)?, ..caller })
+        context.state().rates.take_of_key(principal.counted_as(), context.standing())?;
+        let actor = match &principal.caller {
+            Caller::Key(_) => actor(request)?,
+            // Users speak for themselves.
+            Caller::User(user) => Actor::parse(user).ok(),
+        };
+        Ok(Self { actor, ..Self::of(context, principal)? })
     }
 }
 
 /// Who sent the request.
 async fn authenticate(context: &Context, request: &Request) -> Result<Principal, Problem> {
-    recognize(context, bearer(request).ok_or_else(|| Problem::new(Code::Unauthorized))?).await
+    let bearer = bearer(request).ok_or_else(|| Problem::new(Code::Unauthorized))?;
+    match context.state().settings.tokens.as_ref().and_then(|tokens| tokens.verify(bearer)) {
+        Some(claims) => user(context, &claims).await,
+        None => recognize(context, bearer).await,
+    }
+}
+
+/// Who holds a valid token; [`Code::Unauthorized`] if that is no member, or of several organizations and names none.
+async fn user(context: &Context, claims: &Claims) -> Result<Principal, Problem> {
+    let only = claims.organization_id.map(OrganizationId::new);
+    let found = context.state().store.memberships(claims.user.as_str(), only, PageRequest::first(2)).await?.items;
+    let [membership] = found[..] else { return Err(Problem::new(Code::Unauthorized)) };
+    let scopes = Scopes::of(&[Scope::Read]);
+    Ok(Principal {
+        caller: Caller::User(claims.user.as_str().into()),
+        scopes,
+        bound_to: Some(membership.organization_id),
+    })
 }
 
 /// Who has that key; [`Code::Unauthorized`] if nobody has.
@@ -222,7 +277,7 @@ fn bearer(request: &Request) -> Option<&str> {
     let value = values.next().filter(|_| values.next().is_none())?;
     let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
     let key = key.trim_ascii();
-    (scheme.eq_ignore_ascii_case("bearer") && could_be_one(key)).then_some(key)
+    (scheme.eq_ignore_ascii_case("bearer") && (could_be_one(key) || Tokens::could_be_one(key))).then_some(key)
 }
 
 /// Whether a text could be a key.
@@ -277,7 +332,6 @@ impl Segment for Tenant {
 
 #[cfg(test)]
 mod tests {
-    use multicredit_store::Scope;
     use poem::http::HeaderValue;
 
     use super::*;
@@ -301,7 +355,7 @@ mod tests {
 
     fn principal(scopes: &[Scope], bound_to: Option<OrganizationId>) -> Principal {
         let key = AuditKey { id: ApiKeyId::new(Uuid::from_u128(1)), name: String::new(), prefix: String::new() };
-        Principal { key: Arc::new(key), scopes: Scopes::of(scopes), bound_to }
+        Principal { caller: Caller::Key(Arc::new(key)), scopes: Scopes::of(scopes), bound_to }
     }
 
     #[test]

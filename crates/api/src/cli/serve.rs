@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::demo::{self, Demo};
 use super::{Outcome, admin_key, database, output};
 use crate::app::{self, AppSettings, Readiness};
+use crate::auth::token::Tokens;
 use crate::background::Background;
 use crate::config::{Secret, ServeArgs};
 use crate::rate_limit::RateLimitSettings;
@@ -26,9 +28,10 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Outcome> {
     if let Some(secret) = &args.admin_key {
         admin_key::check(secret)?;
     }
+    let tokens = args.tokens.settings().map(Tokens::open).transpose()?.map(Arc::new);
     let store = database::open_to_maintain(&args.database, args.retention, "serve").await?;
     match start(&args, &store).await {
-        Ok((listener, signals)) => serve(listener, signals, store, &args).await,
+        Ok((listener, signals)) => serve(listener, signals, store, &args, tokens).await,
         Err(error) => {
             store.close().await;
             Err(error)
@@ -72,6 +75,7 @@ async fn serve(
     mut signals: StopSignals,
     store: Store,
     args: &ServeArgs,
+    tokens: Option<Arc<Tokens>>,
 ) -> anyhow::Result<Outcome> {
     let delay = Duration::from_millis(args.shutdown_delay_ms);
     let readiness = Readiness::default();
@@ -101,6 +105,7 @@ async fn serve(
         },
         traced: args.log.otlp_endpoint.is_some(),
         webhook_networks,
+        tokens,
         ..AppSettings::default()
     };
     let endpoint = app::endpoint(store.clone(), settings);

@@ -21,6 +21,7 @@ use multicredit_domain::{ApiKeyId, Credits};
 use multicredit_store::{RETENTION_MONTHS_MIN, Scope, StoreConfig};
 
 use self::value::{OPENING_EXAMPLE, parse_opening, parse_scope, parse_seconds};
+use crate::auth::token::{Source, TokenSettings};
 use crate::background::Schedule;
 use crate::limits::{CONNECTIONS_DEFAULT, WEBHOOK_RATE_DEFAULT, WEBHOOK_RATE_MIN};
 use crate::shutdown;
@@ -237,6 +238,9 @@ pub struct ServeArgs {
     /// Webhooks.
     #[command(flatten)]
     pub webhooks: WebhookArgs,
+    /// Signed tokens of users.
+    #[command(flatten)]
+    pub tokens: TokenArgs,
     /// What is kept.
     #[command(flatten)]
     pub retention: RetentionArgs,
@@ -676,6 +680,42 @@ fn parse_webhook_rate(text: &str) -> Result<NonZeroU32, String> {
     let rate =
         text.parse().ok().filter(|rate: &NonZeroU32| (WEBHOOK_RATE_MIN..=WEBHOOK_RATE_MAX).contains(&rate.get()));
     rate.ok_or_else(|| format!("must be from {WEBHOOK_RATE_MIN} to {WEBHOOK_RATE_MAX}"))
+}
+
+/// Options of signed tokens (JWT), which are taken where one of the first two is given.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Signed tokens of users")]
+pub struct TokenArgs {
+    /// Take JWTs that are signed with this secret (HS256): 32 bytes or more
+    #[arg(
+        long,
+        env = "MULTICREDIT_JWT_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET",
+        conflicts_with = "jwt_jwks_file"
+    )]
+    pub jwt_secret: Option<Secret>,
+    /// Take JWTs that are signed with a key of this file, a JWK set (RS256, ES256, EdDSA); it is read again when it changes
+    #[arg(long, env = "MULTICREDIT_JWT_JWKS_FILE", value_name = "FILE")]
+    pub jwt_jwks_file: Option<PathBuf>,
+    /// Who must have issued them (`iss`)
+    #[arg(long, env = "MULTICREDIT_JWT_ISSUER", value_name = "ISSUER")]
+    pub jwt_issuer: Option<String>,
+    /// Whom they must be for (`aud`)
+    #[arg(long, env = "MULTICREDIT_JWT_AUDIENCE", value_name = "AUDIENCE")]
+    pub jwt_audience: Option<String>,
+}
+
+impl TokenArgs {
+    /// The same, as what verifies them takes it.
+    pub fn settings(&self) -> Option<TokenSettings> {
+        let source = match (&self.jwt_secret, &self.jwt_jwks_file) {
+            (Some(secret), _) => Source::Secret(secret.clone()),
+            (None, Some(file)) => Source::File(file.clone()),
+            (None, None) => return None,
+        };
+        Some(TokenSettings { source, issuer: self.jwt_issuer.clone(), audience: self.jwt_audience.clone() })
+    }
 }
 
 /// Options of logging, which goes to standard error.

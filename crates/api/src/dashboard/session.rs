@@ -128,6 +128,7 @@ pub async fn log_in(context: &Context, request: &mut Request) -> Result<Response
         let message = "This key may not read. The dashboard needs one with the scope read (or admin).";
         return again(StatusCode::FORBIDDEN, message, next);
     }
+    let Some(key) = principal.key() else { return Err(Problem::new(Code::Unauthorized)) };
     let store = &context.state().store;
     // Whoever logs in again in the same browser leaves no session behind.
     if let Some(token) = token(request) {
@@ -135,7 +136,7 @@ pub async fn log_in(context: &Context, request: &mut Request) -> Result<Response
     }
     let token = auth::new_secret();
     let lifetime = TimeDelta::from_std(SESSION_LIFETIME).unwrap_or(TimeDelta::MAX);
-    store.begin_session(auth::digest(&token), principal.key.id, lifetime).await?;
+    store.begin_session(auth::digest(&token), key.id, lifetime).await?;
     Ok(with_cookie(answer::see_other(next), request, &token, SESSION_LIFETIME.as_secs()))
 }
 
