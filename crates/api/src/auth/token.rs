@@ -66,7 +66,7 @@ struct RawClaims {
 struct Key {
     id: Option<String>,
     algorithm: Algorithm,
-    key: DecodingKey,
+    material: DecodingKey,
 }
 
 /// Verifies tokens.
@@ -120,7 +120,7 @@ impl Tokens {
             Some(id) => keys.iter().find(|key| key.id.as_ref() == Some(id)).or_else(|| sole(&keys)?.if_nameless())?,
             None => sole(&keys)?,
         };
-        let claims = decode::<RawClaims>(token, &key.key, &self.validation(key.algorithm)).ok()?.claims;
+        let claims = decode::<RawClaims>(token, &key.material, &self.validation(key.algorithm)).ok()?.claims;
         Some(Claims { user: UserId::parse(&claims.sub).ok()?, organization_id: claims.organization_id })
     }
 
@@ -185,7 +185,7 @@ fn of_secret(secret: &Secret) -> anyhow::Result<Key> {
         secret.len() >= SECRET_MIN_BYTES,
         "--jwt-secret (MULTICREDIT_JWT_SECRET) must have {SECRET_MIN_BYTES} bytes or more"
     );
-    Ok(Key { id: None, algorithm: Algorithm::HS256, key: DecodingKey::from_secret(secret) })
+    Ok(Key { id: None, algorithm: Algorithm::HS256, material: DecodingKey::from_secret(secret) })
 }
 
 /// The keys of a file that can be used. Others may stand beside them.
@@ -210,7 +210,7 @@ fn of_jwk(jwk: &Jwk) -> Option<Key> {
     let is_usable = jwk.common.key_algorithm.as_ref().is_none_or(is_said)
         && jwk.common.public_key_use.as_ref().is_none_or(is_to_sign);
     let key = DecodingKey::from_jwk(jwk).ok().filter(|_| is_usable)?;
-    Some(Key { id: jwk.common.key_id.clone(), algorithm, key })
+    Some(Key { id: jwk.common.key_id.clone(), algorithm, material: key })
 }
 
 /// Signatures are verified by the library that verifies those of TLS. Nothing is signed, and no key is made or told.

@@ -240,7 +240,7 @@ pub struct ServeArgs {
     pub webhooks: WebhookArgs,
     /// Signed tokens of users.
     #[command(flatten)]
-    pub tokens: TokenArgs,
+    pub tokens: Box<TokenArgs>,
     /// What is kept.
     #[command(flatten)]
     pub retention: RetentionArgs,
@@ -695,7 +695,7 @@ pub struct TokenArgs {
         conflicts_with = "jwt_jwks_file"
     )]
     pub jwt_secret: Option<Secret>,
-    /// Take JWTs that are signed with a key of this file, a JWK set (RS256, ES256, EdDSA); it is read again when it changes
+    /// Take JWTs that are signed with a key of this file, a JWK set (RS256, ES256, `EdDSA`); it is read again when it changes
     #[arg(long, env = "MULTICREDIT_JWT_JWKS_FILE", value_name = "FILE")]
     pub jwt_jwks_file: Option<PathBuf>,
     /// Who must have issued them (`iss`)
