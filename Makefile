@@ -74,6 +74,15 @@ overload: ## Load a server with twice of what it can take for a minute; adds to 
 soak: ## Load a server with half of what it can take for an hour; adds to docs/results/fault.md
 	MULTICREDIT_FAULT_SECONDS=3600 MULTICREDIT_FAULT_PEAK_SECONDS=10 $(fault_run) fault::soak
 
+# Advisories are left out: their database comes over the network, from where not everybody may fetch. `cargo deny check
+# advisories` does it where one may.
+deny := "$(target_directory)/tools/bin/cargo-deny"
+
+.PHONY: deny
+deny: ## Hold licences, sources and versions of the dependencies against deny.toml
+	test -x $(deny) || cargo install --quiet --locked --root "$(target_directory)/tools" cargo-deny@0.20.2
+	$(deny) check licenses bans sources
+
 .PHONY: schemathesis
 schemathesis: ## Hold a server against its OpenAPI document, with made-up requests; needs Python
 	cargo build --package multicredit --bin multicredit
