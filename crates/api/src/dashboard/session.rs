@@ -20,13 +20,13 @@ use crate::app::Context;
 use crate::auth::scope::{Read, Requirement};
 use crate::auth::{self, Auth, Principal};
 use crate::limits::SESSION_LIFETIME;
+use crate::middleware;
 use crate::problem::{Code, Problem};
 
 const COOKIE_NAME: &str = "multicredit_session";
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The longest path that is come back to after logging in.
 const NEXT_MAX_BYTES: usize = 500;
@@ -176,8 +176,7 @@ fn with_cookie(mut response: Response, request: &Request, token: &str, seconds: 
 
 /// Whether the browser speaks TLS, be it to a proxy before us: the proxy says so, or the browser does by the form's origin.
 fn is_behind_tls(request: &Request) -> bool {
-    let is_https = |value: &str| value.trim().eq_ignore_ascii_case("https");
-    request.header(X_FORWARDED_PROTO).is_some_and(|protocols| protocols.split(',').next().is_some_and(is_https))
+    middleware::is_forwarded_from_tls(request)
         || request.header(ORIGIN).is_some_and(|origin| origin.starts_with("https://"))
 }
 

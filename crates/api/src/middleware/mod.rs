@@ -17,8 +17,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
-use poem::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use poem::http::{HeaderValue, Method};
+use poem::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+};
+use poem::http::{HeaderName, HeaderValue, Method};
 use poem::{Endpoint, Request, Response};
 use poem_openapi::OperationId;
 use tracing::{Instrument as _, Span};
@@ -27,6 +29,18 @@ use self::request_id::X_REQUEST_ID;
 use crate::app::{Context, State};
 use crate::problem::{self, Problem};
 use crate::{dashboard, live};
+
+/// By which protocol the client speaks to the proxy before us. Whoever sends it themselves changes their own answer alone.
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// That a browser which came over TLS comes no other way for a year.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
+/// Whether a proxy before us says that the client speaks TLS to it.
+pub fn is_forwarded_from_tls(request: &Request) -> bool {
+    let is_https = |value: &str| value.trim().eq_ignore_ascii_case("https");
+    request.header(X_FORWARDED_PROTO).is_some_and(|protocols| protocols.split(',').next().is_some_and(is_https))
+}
 
 /// The operation that most requests ask for.
 const CONSUME: OperationId = OperationId("consume");
@@ -76,6 +90,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Envelope<E> {
         let span =
             if is_traced { log::traced_span(&request, &request_id) } else { log::span(request.method(), &request_id) };
         let is_head = request.method() == Method::HEAD;
+        let is_from_tls = is_forwarded_from_tls(&request);
         let is_api = request.uri().path().starts_with("/v1");
         let is_page = dashboard::is_below(request.uri().path());
         let context = Context::new(self.state.clone(), request_id.clone());
@@ -114,6 +129,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Envelope<E> {
             standing.write(headers);
         }
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if is_from_tls {
+            headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
+        }
         if is_api {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }

@@ -51,6 +51,25 @@ async fn what_is_not_there_is_a_problem() {
 }
 
 #[tokio::test]
+async fn a_browser_that_came_over_tls_is_told_to_come_no_other_way() {
+    let service = service().await;
+    for (forwarded, told) in [
+        (None, None),
+        (Some("http"), None),
+        (Some("http, https"), None),
+        (Some("https"), Some("max-age=31536000")),
+        (Some("HTTPS, http"), Some("max-age=31536000")),
+    ] {
+        for path in ["/health/live", "/v1/actions", "/dashboard/login", "/nothing"] {
+            let request = Request::builder().uri_str(path);
+            let request = forwarded.into_iter().fold(request, |request, by| request.header("X-Forwarded-Proto", by));
+            let response = service.call(request.finish()).await.unwrap();
+            assert_eq!(response.header("Strict-Transport-Security"), told, "{path} by {forwarded:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_method_that_a_path_does_not_have_is_answered_with_those_it_has() {
     let service = service().await;
     for (path, method, allow) in [
