@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use multicredit::limits::CONNECTIONS_DEFAULT;
 use sea_orm::{ConnectionTrait as _, Database, DbBackend, QueryResult, Statement};
 use serde_json::{Value, json};
 use tests::proxy::Proxy;
@@ -10,6 +11,7 @@ use tests::scratch::Scratch;
 use tests::{Engine, postgres};
 
 use super::plant::{self, Plant};
+use super::setting;
 use crate::cli::process::{Server, program};
 
 /// The admin key of every server of a run.
@@ -58,6 +60,8 @@ impl Place {
             let arguments = ["serve", "--migrate", "--admin-key", ADMIN_KEY];
             let mut command = program(&told, &arguments);
             command.env("MULTICREDIT_LOG", "error");
+            let connections = setting("SERVED", CONNECTIONS_DEFAULT);
+            command.env("MULTICREDIT_CONNECTIONS_MAX", connections.to_string());
             started.push(Server::spawn(command).await);
         }
         plant::plant(&url, proxy.as_ref()).await;
