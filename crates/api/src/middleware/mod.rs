@@ -9,7 +9,7 @@ mod log;
 mod request_id;
 
 pub use log::failed;
-pub use request_id::RequestId;
+pub use request_id::{RequestId, X_REQUEST_ID};
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -25,7 +25,6 @@ use poem::{Endpoint, Request, Response};
 use poem_openapi::OperationId;
 use tracing::{Instrument as _, Span};
 
-use self::request_id::X_REQUEST_ID;
 use crate::app::{Context, State};
 use crate::problem::{self, Problem};
 use crate::{dashboard, live};

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use hyper_util::server::graceful::Watcher;
 use poem::Endpoint;
+use poem::http::HeaderValue;
+use poem::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, X_CONTENT_TYPE_OPTIONS};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -15,9 +17,8 @@ use tokio::time::{sleep, timeout};
 use super::Server;
 use super::connections::Place;
 use super::listener::Accepted;
-use crate::limits::RETRY_AFTER_SECONDS;
-use crate::middleware::RequestId;
-use crate::problem::{self, Code, Problem};
+use crate::middleware::{RequestId, X_REQUEST_ID};
+use crate::problem::{Code, Problem};
 
 /// How long it may take to ask, and then to take the answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -57,7 +58,7 @@ async fn is_probe(stream: &TcpStream) -> bool {
 }
 
 async fn tell(stream: &mut TcpStream) -> std::io::Result<()> {
-    stream.write_all(&answer()).await?;
+    stream.write_all(&answer().await).await?;
     stream.shutdown().await?;
     // If the request were left unread, the system would reset the connection, and with it the answer.
     let mut rest = [0; 1024];
@@ -65,16 +66,22 @@ async fn tell(stream: &mut TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-fn answer() -> Vec<u8> {
-    let (code, request_id) = (Code::Overloaded, RequestId::new());
-    let body = serde_json::to_vec(&Problem::new(code).into_body(request_id.as_str())).unwrap_or_default();
-    let head = format!(
-        "HTTP/1.1 {}\r\ncontent-type: {}\r\ncontent-length: {}\r\nretry-after: {RETRY_AFTER_SECONDS}\r\n\
-         x-request-id: {request_id}\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n\
-         connection: close\r\n\r\n",
-        code.status(),
-        problem::CONTENT_TYPE,
-        body.len(),
-    );
-    [head.into_bytes(), body].concat()
+/// The refusal as every other is written, and what the middleware adds to those.
+async fn answer() -> Vec<u8> {
+    let request_id = RequestId::new();
+    let mut answer = Problem::new(Code::Overloaded).into_answer(request_id.as_str());
+    let body = answer.take_body().into_vec().await.unwrap_or_default();
+    let headers = answer.headers_mut();
+    headers.insert(X_REQUEST_ID, request_id.header());
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    let mut written = format!("HTTP/1.1 {}\r\n", answer.status()).into_bytes();
+    for (name, value) in answer.headers() {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            written.extend_from_slice(part);
+        }
+    }
+    [written, b"\r\n".to_vec(), body].concat()
 }

@@ -76,6 +76,12 @@ impl Kept {
         Self { standing, since: Instant::now(), ends: ends(ttl) }
     }
 
+    /// What was just read of the database.
+    fn of(standing: Standing) -> Self {
+        let ttl = ttl(&standing);
+        Self::new(Shown::new(standing), ttl)
+    }
+
     /// Whether it may be shown when a clock that is moved by hand shows `clock`.
     fn holds(&self, clock: Option<Timestamp>) -> bool {
         let boundary = self.standing.next_boundary_at();
@@ -116,10 +122,10 @@ impl Balances {
     {
         let Some(shared) = shared else { return load().await.map(Shown::new) };
         if fresh {
-            let standing = Shown::new(load().await?);
-            self.keep(organization_id, Arc::clone(&standing), ttl(&standing)).await;
-            shared.put_standing(organization_id, &standing).await;
-            return Ok(standing);
+            let kept = Kept::of(load().await?);
+            self.keep(organization_id, kept.clone()).await;
+            shared.put_standing(organization_id, &kept.standing).await;
+            return Ok(kept.standing);
         }
         let slot = self.slots.get(&organization_id).await;
         if let Some(kept) = slot.as_ref().and_then(|slot| slot.kept.as_ref()).filter(|kept| kept.holds(clock)) {
@@ -146,32 +152,29 @@ impl Balances {
         if let Some((standing, ttl)) = shared.standing(organization_id).await
             && standing.sequence() >= known
         {
-            let standing = Shown::new(standing);
-            let kept = Kept::new(Arc::clone(&standing), ttl);
+            let kept = Kept::new(Shown::new(standing), ttl);
             if kept.holds(clock) {
                 self.stats.hit(CacheLevel::Redis, BALANCE_TTL.saturating_sub(ttl));
-                self.keep(organization_id, Arc::clone(&standing), ttl).await;
-                return Ok(standing);
+                self.keep(organization_id, kept.clone()).await;
+                return Ok(kept.standing);
             }
         }
         let asked = Instant::now();
-        let read =
-            async || load().await.map(Shown::new).map(|standing| Kept::new(Arc::clone(&standing), ttl(&standing)));
+        let read = async || load().await.map(Kept::of);
         let shared_read = self.reads.try_get_with(organization_id, read()).await.map_err(Arc::unwrap_or_clone)?;
         // Somebody's read that began before what was told since, or before a lot fell due.
         let outdated = shared_read.standing.sequence() < known || !shared_read.holds(clock);
-        let standing = if outdated { read().await? } else { shared_read }.standing;
+        let kept = if outdated { read().await? } else { shared_read };
         self.stats.loaded(asked.elapsed());
-        if self.keep(organization_id, Arc::clone(&standing), ttl(&standing)).await {
-            shared.put_standing(organization_id, &standing).await;
+        if self.keep(organization_id, kept.clone()).await {
+            shared.put_standing(organization_id, &kept.standing).await;
         }
-        Ok(standing)
+        Ok(kept.standing)
     }
 
     /// Keeps a standing, unless something newer is known.
-    async fn keep(&self, organization_id: OrganizationId, standing: Arc<Shown>, ttl: Duration) -> bool {
-        let sequence = standing.sequence();
-        let kept = Kept::new(standing, ttl);
+    async fn keep(&self, organization_id: OrganizationId, kept: Kept) -> bool {
+        let sequence = kept.standing.sequence();
         let done =
             self.slots.entry(organization_id).and_compute_with(async |slot| match slot.map(moka::Entry::into_value) {
                 Some(slot) if slot.sequence > sequence => Op::Nop,
