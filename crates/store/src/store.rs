@@ -16,7 +16,7 @@ use crate::config::{Engine, StoreConfig};
 use crate::error::{Fault, StoreError};
 use crate::ledger::{Answer, ConsumeItem, Ledger};
 use crate::reader::{self, RESERVED_CONNECTIONS, Reader};
-use crate::sql::{Connection, connect_options_postgres, connect_options_sqlite};
+use crate::sql::{Connection, connect_options_pool, connect_options_sqlite};
 use crate::stats::{GaugeCache, PoolGauges, PoolShare, Stats};
 use crate::webhook::Wake;
 
@@ -254,7 +254,7 @@ async fn open_sqlite(config: &StoreConfig) -> Result<DatabaseConnection, StoreEr
 }
 
 async fn open_postgres(config: &StoreConfig) -> Result<DatabaseConnection, StoreError> {
-    let options = connect_options_postgres(config, "multicredit")?;
+    let options = connect_options_pool(config)?;
     let pool: PgPool = pool_options(config).connect_with(options).await?;
     Ok(pool.into())
 }

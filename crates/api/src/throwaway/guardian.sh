@@ -51,6 +51,12 @@ stop_directory() {
     :
 }
 
+# A quarter of the machine's memory, as PostgreSQL's manual has it, and no more than data of a benchmark can fill. It is
+# taken only as it is used.
+buffers_mib() {
+    awk '/^MemTotal:/ { mib = int($2 / 4096) } END { print (mib < 128 ? 128 : (mib > 4096 ? 4096 : mib)) }' /proc/meminfo
+}
+
 start_postgres() {
     bin=$1
     shift
@@ -72,10 +78,11 @@ full_page_writes = off
 max_wal_size = 256MB
 END
     else
-        # Sizes that a deployment sets too. Nothing about durability: that stays as PostgreSQL has it.
+        # What a deployment sets too (docs/OPERATING.md). Nothing about durability: that stays as PostgreSQL has it.
         cat >>"$directory/data/postgresql.conf" <<END
-shared_buffers = 512MB
+shared_buffers = $(buffers_mib)MB
 max_wal_size = 4GB
+checkpoint_timeout = 15min
 END
     fi
     for port in "$@"; do

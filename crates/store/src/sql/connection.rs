@@ -19,13 +19,20 @@ use crate::config::{Engine, StoreConfig};
 use crate::error::leaves_doubt;
 use crate::ledger::{PRICE_LOCK, limits};
 
-/// What the ledger's connection is called in `pg_stat_activity`.
+/// What connections of the pool are called in `pg_stat_activity`.
+const POOL_NAME: &str = "multicredit";
+
+/// What the ledger's connection is called there.
 const LEDGER_NAME: &str = "multicredit ledger";
 
 /// How the ledger's statements are planned: for what they are, a millisecond of look-ups, however small a table was when
 /// the plan was made.
 const PLANNING: [(&str, &str); 3] =
     [("jit", "off"), ("max_parallel_workers_per_gather", "0"), ("enable_seqscan", "off")];
+
+/// How statements of the pool are planned: once for a connection, whatever their values are. Each asks for what an index
+/// finds, and a plan over a log of many months takes several times as long to make as to follow.
+const PLANNING_POOL: [(&str, &str); 2] = [("plan_cache_mode", "force_generic_plan"), ("jit", "off")];
 
 static BEGIN: LazyLock<String> = LazyLock::new(|| format!("BEGIN; SELECT pg_advisory_xact_lock_shared({PRICE_LOCK})"));
 
@@ -83,6 +90,12 @@ pub(crate) fn connect_options_sqlite(config: &StoreConfig) -> Result<SqliteConne
 /// the server's log.
 fn with_logging<O: ConnectOptions>(options: O, config: &StoreConfig) -> O {
     if config.log_statements { options } else { options.disable_statement_logging() }
+}
+
+/// How the pool connects to PostgreSQL.
+pub(crate) fn connect_options_pool(config: &StoreConfig) -> Result<PgConnectOptions, sqlx::Error> {
+    let options = connect_options_postgres(config, POOL_NAME)?;
+    Ok(if config.pooler { options } else { options.options(PLANNING_POOL) })
 }
 
 /// How to connect to PostgreSQL, with a deadline of the server's own for everything.

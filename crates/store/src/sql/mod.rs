@@ -8,7 +8,9 @@
 mod connection;
 mod rows;
 
-pub(crate) use connection::{Backend, Connection, connect_options_postgres, connect_options_sqlite, preamble};
+pub(crate) use connection::{
+    Backend, Connection, connect_options_pool, connect_options_postgres, connect_options_sqlite, preamble,
+};
 pub(crate) use rows::{Cell, Column, Kind, Rows, credit_columns};
 
 use std::sync::Arc;
