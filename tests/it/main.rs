@@ -14,6 +14,7 @@ mod harness;
 mod holds;
 mod http;
 mod ledger;
+mod licences;
 mod model;
 mod pgbouncer;
 mod report;

@@ -1,12 +1,12 @@
 //! `multicredit bench`: the server's rates and latencies, and what they are compared with, side by side in one run.
 //!
 //! Rates alone say little: machines differ, and the same machine differs from minute to minute. So everything is measured
-//! against something on the same machine at the same time. Each round measures every row once, one after the other; a
-//! ratio is taken of each round by itself, and the median of the rounds counts.
+//! against something on the same machine at the same time. Each round measures every row once, one after the other, every
+//! other round backwards; a ratio is taken of each round by itself, and the median of the rounds counts.
 //!
 //! [`rows`] says what is measured, [`stand`] sets a database and a server up and measures them, [`report`] adds up. How
-//! things are with a [`history`] is measured by itself, with a short and a long one. The load comes from [`load`], with the requests of [`request`], or from `pgbench` for procedures in the database. `docs/PERFORMANCE.md`
-//! explains the method.
+//! things are with a [`history`] is measured by itself, with a short and a long one. The load comes from [`load`], with
+//! the requests of [`request`], or from `pgbench` for procedures in the database. `docs/PERFORMANCE.md` explains the method.
 
 pub mod client;
 mod data;
@@ -149,7 +149,8 @@ async fn measure(
         rows.iter().filter_map(|row| Some((*row, stands.iter().find(|stand| stand.place() == row.place)?))).collect();
     let mut samples: Vec<Vec<Sample>> = rows.iter().map(|_| Vec::new()).collect();
     for round in 1..=settings.rounds {
-        for ((row, stand), samples) in rows.iter().zip(&mut samples) {
+        for nth in in_turns(round, rows.len()) {
+            let ((row, stand), samples) = (rows[nth], &mut samples[nth]);
             if stand.missing(row).is_some() {
                 continue;
             }
@@ -167,6 +168,13 @@ async fn measure(
     found.rows.extend(results.map(|((row, stand), samples)| RowResult::new(row, samples, stand.missing(row))));
     found.memory.extend(stands.iter().filter_map(Stand::memory));
     Ok(())
+}
+
+/// The rows in their order, and backwards in every other round: what comes first finds the machine otherwise than what
+/// comes next, and a ratio should not say so.
+fn in_turns(round: u32, rows: usize) -> Vec<usize> {
+    let forwards = 0..rows;
+    if round % 2 == 1 { forwards.collect() } else { forwards.rev().collect() }
 }
 
 fn warnings(at: &Circumstances) -> Vec<String> {

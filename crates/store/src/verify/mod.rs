@@ -94,8 +94,11 @@ impl Store {
 async fn verify(transaction: &DatabaseTransaction, clock: &Clock) -> Result<VerifyReport, StoreError> {
     let backend = transaction.get_database_backend();
     if backend == DbBackend::Postgres {
-        // The connections' deadline is meant for requests; adding up a long history takes longer. Ends with the snapshot.
-        transaction.execute_raw(Statement::from_string(backend, "SET LOCAL statement_timeout = 0")).await?;
+        // The connections' deadline and the way they are planned are meant for requests; this adds up a long history. Ends
+        // with the snapshot.
+        for setting in ["statement_timeout = 0", "enable_seqscan = on"] {
+            transaction.execute_raw(Statement::from_string(backend, format!("SET LOCAL {setting}"))).await?;
+        }
         // A partition that is dropped is gone from every snapshot at once, while its checkpoint is in the later ones alone.
         // Before the snapshot, which the first query takes.
         let lock = "LOCK TABLE credit_consumption_logs IN ACCESS SHARE MODE";
