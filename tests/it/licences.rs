@@ -55,7 +55,8 @@ fn one<'a>(words: &mut Peekable<impl Iterator<Item = &'a str>>, allowed: &BTreeS
 
 #[test]
 fn everything_that_is_built_has_a_licence_that_is_allowed() {
-    let arguments = ["tree", "--workspace", "--offline", "--locked", "--prefix=none", "--no-dedupe", "--format={l}|{p}"];
+    let arguments =
+        ["tree", "--workspace", "--offline", "--locked", "--prefix=none", "--no-dedupe", "--format={l}|{p}"];
     let tree = Command::new(env!("CARGO")).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
     let tree = String::from_utf8(tree.stdout).unwrap();
