@@ -12,6 +12,7 @@ use tests::app::{Organization, TestApp, credits, served};
 use tests::both_engines;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::metrics::scrape;
@@ -283,6 +284,20 @@ both_engines!(
         for bad in ["", "a b", "<script>", &"x".repeat(129), "a\u{e9}"] {
             let problem = call(bad).await.refused(404, "unknown_action");
             assert!(problem["request_id"].as_str().unwrap().parse::<uuid::Uuid>().is_ok(), "{problem}");
+        }
+    })
+);
+
+both_engines!(
+    http_2_is_spoken_with_those_who_begin_with_it,
+    served(async |app| {
+        for (version, expected) in [("--http1.1", "200 1.1"), ("--http2-prior-knowledge", "200 2")] {
+            let mut curl = Command::new("curl");
+            curl.args([version, "--silent", "--show-error", "--output", "/dev/null"]);
+            curl.args(["--write-out", "%{http_code} %{http_version}"]);
+            curl.args(["--header", &format!("Authorization: Bearer {}", app.admin.key().unwrap())]);
+            let said = curl.arg(format!("http://{}/v1/actions", app.admin.address())).output().await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&said.stdout), expected, "{said:?}");
         }
     })
 );

@@ -205,7 +205,8 @@ impl<'a, R: Requirement> ApiExtractor<'a> for Auth<R> {
 async fn authenticate(context: &Context, request: &Request) -> Result<Principal, Problem> {
     let bearer = bearer(request).ok_or_else(|| Problem::new(Code::Unauthorized))?;
     match context.state().settings.tokens.as_ref().and_then(|tokens| tokens.verify(bearer)) {
-        Some(claims) => user(context, &claims).await,
+        // Boxed, as what is seldom done below: every request would keep room for it.
+        Some(claims) => Box::pin(user(context, &claims)).await,
         None => recognize(context, bearer).await,
     }
 }
@@ -234,7 +235,7 @@ pub async fn recognize(context: &Context, key: &str) -> Result<Principal, Proble
         Known::Stale(principal, generation) => (generation, Some(principal)),
         Known::Nothing(generation) => (generation, None),
     };
-    match state.store.api_key_by_digest(&digest).await {
+    match Box::pin(state.store.api_key_by_digest(&digest)).await {
         Ok(key) => {
             let principal = key.filter(|key| key.revoked_at.is_none()).as_ref().map(Principal::of);
             state.keys.learn(digest, principal.clone(), generation, Instant::now());

@@ -7,6 +7,7 @@
 mod activity;
 mod connections;
 mod listener;
+mod peek;
 mod turned_away;
 
 use std::convert::Infallible;
@@ -26,6 +27,8 @@ use poem::http::uri::Scheme;
 use poem::http::{Request, Response};
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Addr, Endpoint};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
@@ -36,6 +39,9 @@ use self::activity::Activity;
 use self::connections::Place;
 use self::listener::Accepted;
 use crate::limits::TURN_AWAY_PAUSE;
+
+/// How HTTP/2 begins where a client knows that it is spoken (RFC 9113, section 3.4), as far as no method of HTTP/1 does.
+const HTTP2_BEGIN: &[u8; 4] = b"PRI ";
 
 /// How many requests one HTTP/2 connection may have open: hyper's own bound, said here.
 const HTTP2_STREAMS_MAX: u32 = 200;
@@ -57,7 +63,8 @@ pub async fn serve<E: Endpoint + 'static>(
     asked_to_stop: impl Future<Output = ()>,
     drain: Duration,
 ) -> Ended {
-    let server = Arc::new(Server::new(endpoint, connections));
+    let (stop, stopping) = watch::channel(());
+    let server = Arc::new(Server::new(endpoint, connections, stopping));
     let graceful = GracefulShutdown::new();
     let mut tasks = JoinSet::new();
     let mut asked_to_stop = std::pin::pin!(asked_to_stop);
@@ -79,6 +86,7 @@ pub async fn serve<E: Endpoint + 'static>(
         }
     }
     drop(listener);
+    drop(stop);
     // Watchers are ended by those who hold them: the connections.
     let ended = timeout(drain, graceful.shutdown()).await;
     tasks.shutdown().await;
@@ -95,37 +103,58 @@ fn report(ended: Result<(), JoinError>) {
 /// What all connections share.
 struct Server<E> {
     endpoint: E,
-    http: auto::Builder<TokioExecutor>,
+    http1: auto::Builder<TokioExecutor>,
+    http2: auto::Builder<TokioExecutor>,
     connections: Connections,
+    /// Closed when the server ends.
+    stopping: watch::Receiver<()>,
 }
 
 impl<E: Endpoint + 'static> Server<E> {
-    fn new(endpoint: E, connections: Connections) -> Self {
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http2().max_concurrent_streams(HTTP2_STREAMS_MAX);
+    fn new(endpoint: E, connections: Connections, stopping: watch::Receiver<()>) -> Self {
+        let mut http2 = auto::Builder::new(TokioExecutor::new()).http2_only();
+        http2.http2().max_concurrent_streams(HTTP2_STREAMS_MAX);
+        let mut http1 = auto::Builder::new(TokioExecutor::new()).http1_only();
         // Else hyper reads once more while a request is in hand, to notice a client that goes away: a call of the system
         // and a buffer for every consumption. Nothing is given up for such a client, and what is written for it ends.
-        http.http1().half_close(true);
-        Self { endpoint, http, connections }
+        http1.http1().half_close(true);
+        Self { endpoint, http1, http2, connections, stopping }
+    }
+
+    /// What the client speaks, once it has begun; none if the server ends before.
+    ///
+    /// hyper can tell by itself. It then takes the first bytes for that, and so reads everything else into a buffer of
+    /// twice the size: 8 KiB more for each connection.
+    async fn protocol(&self, stream: &TcpStream) -> Option<&auto::Builder<TokioExecutor>> {
+        let mut stopping = self.stopping.clone();
+        tokio::select! {
+            _ = stopping.changed() => None,
+            is_http2 = peek::begins_with(stream, HTTP2_BEGIN) => Some(if is_http2 { &self.http2 } else { &self.http1 }),
+        }
     }
 
     /// Serves a connection until the client ends it, nothing happens on it any more, or the server ends.
     async fn serve(self: Arc<Self>, accepted: Accepted, place: Place, watcher: Watcher) {
-        let Accepted { stream, local, remote } = accepted;
-        let (local, remote) = (LocalAddr(Addr::SocketAddr(local)), RemoteAddr(Addr::SocketAddr(remote)));
         let activity = Arc::new(Activity::default());
-        let service = service_fn(|request| {
-            // Boxed: it is large, and a connection without a request should not keep room for one.
-            Arc::clone(&self).answer(request, local.clone(), remote.clone(), Arc::clone(&activity)).boxed()
-        });
-        let stream = TokioIo::new(activity::Watched::new(stream, Arc::clone(&activity)));
         tokio::select! {
-            // An error is the client's: it went away, or spoke no HTTP, which hyper has told it. (Written out here, since the
-            // task would keep room for a variable as well: 5 KiB for each connection instead of 2.)
-            _ = watcher.watch(self.http.serve_connection(stream, service)) => {}
+            () = self.serve_http(accepted, &activity, watcher) => {}
             () = activity.end(|| self.connections.are_scarce()) => {}
         }
         drop(place);
+    }
+
+    async fn serve_http(self: &Arc<Self>, accepted: Accepted, activity: &Arc<Activity>, watcher: Watcher) {
+        let Accepted { stream, local, remote } = accepted;
+        let (local, remote) = (LocalAddr(Addr::SocketAddr(local)), RemoteAddr(Addr::SocketAddr(remote)));
+        let Some(http) = self.protocol(&stream).await else { return };
+        let service = service_fn(|request| {
+            // Boxed: it is large, and a connection without a request should not keep room for one.
+            Arc::clone(self).answer(request, local.clone(), remote.clone(), Arc::clone(activity)).boxed()
+        });
+        let stream = TokioIo::new(activity::Watched::new(stream, Arc::clone(activity)));
+        // An error is the client's: it went away, or spoke no HTTP, which hyper has told it. (Written in one, since the task
+        // would keep room for a variable as well.)
+        let _ = watcher.watch(http.serve_connection(stream, service)).await;
     }
 
     async fn answer(

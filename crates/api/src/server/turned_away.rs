@@ -12,11 +12,12 @@ use poem::http::HeaderValue;
 use poem::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, X_CONTENT_TYPE_OPTIONS};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::Server;
 use super::connections::Place;
 use super::listener::Accepted;
+use super::peek::begins_with;
 use crate::middleware::{RequestId, X_REQUEST_ID};
 use crate::problem::{Code, Problem};
 
@@ -24,10 +25,7 @@ use crate::problem::{Code, Problem};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a request begins that only asks how the process is.
-const PROBE: &[u8] = b"GET /health/";
-
-/// How long to wait for the rest of that.
-const PAUSE: Duration = Duration::from_millis(1);
+const PROBE: &[u8; 12] = b"GET /health/";
 
 /// Tells the client that there are too many connections.
 pub(super) async fn turn_away<E: Endpoint + 'static>(
@@ -36,7 +34,7 @@ pub(super) async fn turn_away<E: Endpoint + 'static>(
     turn: Place,
     watcher: Watcher,
 ) {
-    if timeout(PATIENCE, is_probe(&accepted.stream)).await == Ok(true)
+    if timeout(PATIENCE, begins_with(&accepted.stream, PROBE)).await == Ok(true)
         && let Some(place) = server.connections.place_of_probe()
     {
         drop(turn);
@@ -44,17 +42,6 @@ pub(super) async fn turn_away<E: Endpoint + 'static>(
     }
     // Whoever went away meanwhile needs no answer.
     let _ = timeout(PATIENCE, tell(&mut accepted.stream)).await;
-}
-
-async fn is_probe(stream: &TcpStream) -> bool {
-    let mut begin = [0; PROBE.len()];
-    loop {
-        match stream.peek(&mut begin).await {
-            Ok(read) if read == begin.len() => return begin == PROBE,
-            Ok(read) if read > 0 && PROBE.starts_with(&begin[..read]) => sleep(PAUSE).await,
-            _ => return false,
-        }
-    }
 }
 
 async fn tell(stream: &mut TcpStream) -> std::io::Result<()> {
