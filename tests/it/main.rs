@@ -14,6 +14,7 @@ mod harness;
 mod holds;
 mod http;
 mod ledger;
+mod migrating;
 mod model;
 mod pgbouncer;
 mod report;
