@@ -31,7 +31,7 @@ use uuid::Uuid;
 use super::decide::{Facts, Verdict};
 use super::read::PRICE_LOCK;
 use super::session::Session;
-use super::writer::{Writer, jittered, timed_out};
+use super::writer::{Writer, timed_out};
 use super::{Answer, Reply, Request, Task, limits};
 use crate::entity::credit_consumption_logs;
 use crate::error::{AttemptError, StoreError, is_unique_violation_of, leaves_doubt};
@@ -240,7 +240,7 @@ impl<S: Session> Writer<S> {
             if Instant::now() + pause >= deadline {
                 break;
             }
-            tokio::time::sleep(jittered(pause)).await;
+            self.rest(pause).await;
             pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);
         }
         leave_unknown(demand, verdicts);

@@ -62,6 +62,8 @@ pub(super) struct Habits {
     pub(super) is_express: bool,
     /// How long one attempt at a batch may take.
     pub(super) attempt_deadline: Duration,
+    /// How long it rests between two tries, of how long it may.
+    pub(super) jitter: fn(Duration) -> Duration,
 }
 
 impl Habits {
@@ -71,7 +73,7 @@ impl Habits {
             Engine::Postgres => (true, limits::ATTEMPT_DEADLINE),
             Engine::Sqlite => (false, limits::ATTEMPT_DEADLINE_SQLITE),
         };
-        Self { clock, is_express: is_express && has_express, attempt_deadline }
+        Self { clock, is_express: is_express && has_express, attempt_deadline, jitter: jittered }
     }
 }
 
@@ -246,7 +248,7 @@ impl<S: Session> Writer<S> {
                     None => StoreError::Unavailable(error),
                 });
             }
-            tokio::time::sleep(jittered(pause)).await;
+            self.rest(pause).await;
             pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);
         }
     }
@@ -370,6 +372,11 @@ impl<S: Session> Writer<S> {
         self.habits.attempt_deadline
     }
 
+    /// Rests between two tries, for at most so long.
+    pub(super) async fn rest(&self, pause: Duration) {
+        tokio::time::sleep((self.habits.jitter)(pause)).await;
+    }
+
     pub(super) fn caches(&self) -> &Caches {
         &self.caches
     }
@@ -440,7 +447,7 @@ pub(super) async fn exists(connection: &mut Connection, marker: Marker) -> Resul
 }
 
 /// Between half the pause and all of it. The low bits of a new UUID are random.
-pub(super) fn jittered(pause: Duration) -> Duration {
+fn jittered(pause: Duration) -> Duration {
     let random = f64::from(u32::from(clock::new_uuid().as_bytes()[15])) / 255.0;
     pause.mul_f64(0.5 + random / 2.0)
 }

@@ -214,7 +214,7 @@ impl Database {
     /// Whether no session is left, nor a lock of one.
     pub(super) fn is_quiet(&self) -> bool {
         let state = self.state.borrow();
-        state.gates.is_empty() && state.sides.values().all(|side| side.is_adrift)
+        state.gates.iter().all(|gate| gate.fate.is_closed()) && state.sides.values().all(|side| side.is_adrift)
     }
 }
 

@@ -224,7 +224,9 @@ impl<'a> Stage<'a> {
         let database = Database::new(plan.is_pooled, kept(), at());
         let (caches, stats) = SHARED.with(Clone::clone);
         let ledger = Ledger::with_writers(plan.writers, plan.calls_max, &stats, |waiting, queue| {
-            let habits = Habits::of(Engine::Postgres, plan.is_express, Clock::default());
+            // Two that rest wake in the same order in every run.
+            let habits =
+                Habits { jitter: |pause| pause, ..Habits::of(Engine::Postgres, plan.is_express, Clock::default()) };
             let (caches, stats) = (Arc::clone(&caches), Arc::clone(&stats));
             let place = Rc::clone(&database);
             let writer = Writer::<FakeSession>::new(place, habits, waiting, caches, stats, Arc::new(Wake::default()));
@@ -427,7 +429,8 @@ impl<'a> Stage<'a> {
         assert!(self.ledger.queued() <= asked, "{} wait of {asked}", self.ledger.queued());
         assert!(self.ledger.waiting.adds_up());
         if self.closing.as_ref().is_some_and(JoinHandle::is_finished) {
-            assert!(self.are_answered() && self.database.is_quiet(), "closed, and something is not done");
+            let waiting = self.database.waiting();
+            assert!(self.are_answered() && self.database.is_quiet(), "closed, and something is not done: {waiting:?}");
         }
     }
 
