@@ -8,7 +8,8 @@ use sea_orm_migration::{DbErr, sea_orm::RuntimeErr, sea_orm::sqlx};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MigrationError {
-    /// The database, or the way to it, failed; on PostgreSQL also when a migration could not get a table's lock in time.
+    /// The database, or the way to it, failed; on PostgreSQL also when a migration could not get a table's lock, however
+    /// often it was tried.
     #[error(transparent)]
     Database(#[from] DbErr),
     /// Another process kept the database to itself for as long as this one was ready to wait.

@@ -15,6 +15,7 @@ mod holds;
 mod http;
 mod ledger;
 mod licences;
+mod migrating;
 mod model;
 mod pgbouncer;
 mod report;

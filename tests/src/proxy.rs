@@ -2,8 +2,9 @@
 //!
 //! It counts how often the server says that it is ready for the next query, once in each round trip. It cuts a
 //! connection just before a commit is passed on, after the server has committed and before it can say so, and in the
-//! middle of a message. It can be slow, or a black hole, in both directions. And it can lie: pass on another statement
-//! than the one that was to be prepared.
+//! middle of a message. It can be slow, or a black hole, in both directions. It can stand still at an exact point of a
+//! consumption, so that a test can kill the server just there. And it can lie: pass on another statement than the one that
+//! was to be prepared.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -20,6 +21,9 @@ const LEDGER: &[u8] = b"multicredit ledger";
 
 /// The function whose call is a transaction of its own: it commits at the end of its message.
 const CALL: &[u8] = b"consume_credits_express(";
+
+/// What only the statement says that locks accounts.
+const LOCK: &[u8] = b"FOR NO KEY UPDATE OF c";
 
 /// The version of the protocol with which a session begins; anything else before it asks for something else.
 const PROTOCOL: [u8; 4] = [0, 3, 0, 0];
@@ -38,6 +42,21 @@ pub enum Cut {
     MidBatch,
     /// The rollback is not passed on.
     BeforeRollback,
+}
+
+/// A point of a transaction of the ledger at which a connection stands still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// What begins it is not passed on.
+    BeforeBegin,
+    /// The accounts are locked, and the server has not been told. The express path's one statement has no such point.
+    AfterLock,
+    /// Everything is written, and what commits it is not passed on.
+    AfterWrite,
+    /// What commits it was passed on this instant.
+    CommitSent,
+    /// It is committed, and the server has not been told.
+    CommitDone,
 }
 
 /// A part of a statement, and what is prepared instead of it.
@@ -61,6 +80,10 @@ struct Shared {
     lies: Mutex<Vec<Lie>>,
     refuses: AtomicBool,
     partition: watch::Sender<bool>,
+    /// Where the next connection of the ledger is to stand still that comes there.
+    stop: Mutex<Option<Stop>>,
+    /// Whether one stands still.
+    stands_still: watch::Sender<bool>,
 }
 
 /// A proxy before a server.
@@ -136,6 +159,25 @@ impl Proxy {
         self.shared.distance_ms.store(u64::try_from(distance.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
+    /// Has a connection stand still there, the next time that one comes there which has moved credits before.
+    pub fn stop(&self, stop: Stop) {
+        *self.shared.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
+    }
+
+    /// Waits until a connection stands still.
+    ///
+    /// # Panics
+    ///
+    /// Never.
+    pub async fn stopped(&self) {
+        self.shared.stands_still.subscribe().wait_for(|stands_still| *stands_still).await.expect("the proxy is here");
+    }
+
+    /// Ends the connection that stands still, on both sides.
+    pub fn hang_up(&self) {
+        self.shared.stands_still.send_replace(false);
+    }
+
     /// Lets nothing through any more, in any direction, or everything again.
     pub fn partition(&self, is_partitioned: bool) {
         self.shared.partition.send_replace(is_partitioned);
@@ -156,6 +198,23 @@ impl Shared {
             self.made.fetch_add(1, Ordering::SeqCst);
         }
         is_next
+    }
+
+    /// Whether a connection is to stand still there now.
+    fn stops(&self, at: Stop) -> bool {
+        let mut stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_there = *stop == Some(at);
+        if is_there {
+            *stop = None;
+        }
+        is_there
+    }
+
+    /// Stands still until the connection is to end.
+    async fn stand_still(&self) {
+        self.stands_still.send_replace(true);
+        // The sender lives as long as this value.
+        let _ = self.stands_still.subscribe().wait_for(|stands_still| !stands_still).await;
     }
 
     /// The message that prepares a statement, as it is passed on.
@@ -209,11 +268,20 @@ async fn pass(client: TcpStream, server: String, shared: Arc<Shared>) {
     }
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let is_silent = AtomicBool::new(false);
+    let mood = Mood::default();
     tokio::select! {
-        _ = ask(from_client, to_server, &shared, &is_silent) => {}
-        _ = answer(from_server, to_client, &shared, &is_silent) => {}
+        _ = ask(from_client, to_server, &shared, &mood) => {}
+        _ = answer(from_server, to_client, &shared, &mood) => {}
     }
+}
+
+/// What the one direction of a connection has to know of the other.
+#[derive(Default)]
+struct Mood {
+    /// Nothing more is answered, and the end of the next answer is that of the connection.
+    is_silent: AtomicBool,
+    /// Nothing more is answered, and at the end of the next answer the connection stands still.
+    holds_answers: AtomicBool,
 }
 
 /// Reads what comes after a message's letter.
@@ -226,12 +294,7 @@ async fn body(from: &mut OwnedReadHalf) -> std::io::Result<Vec<u8>> {
 }
 
 /// Passes on what the client says.
-async fn ask(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    shared: &Shared,
-    is_silent: &AtomicBool,
-) -> std::io::Result<()> {
+async fn ask(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, mood: &Mood) -> std::io::Result<()> {
     let is_ledger = loop {
         let message = body(&mut from).await?;
         to.write_all(&message).await?;
@@ -248,9 +311,29 @@ async fn ask(
         if [b'S', b'Q'].contains(&letter) {
             shared.travel().await;
         }
-        match session.point(letter, &message[5..]).filter(|_| is_ledger) {
+        let point = session.point(letter, &message[5..]).filter(|_| is_ledger);
+        let stops = |at| session.is_a_writers() && shared.stops(at);
+        let is_before = match point {
+            Some(Point::Begin) => stops(Stop::BeforeBegin),
+            Some(Point::Batch) => session.is_call && stops(Stop::BeforeBegin),
+            Some(Point::Commit) => stops(Stop::AfterWrite),
+            _ => false,
+        };
+        if is_before {
+            shared.stand_still().await;
+            return Ok(());
+        }
+        match point {
             Some(Point::Commit) if shared.takes(Cut::BeforeCommit) => return Ok(()),
-            Some(Point::Commit) if shared.takes(Cut::AfterCommit) => is_silent.store(true, Ordering::SeqCst),
+            Some(Point::Commit) if shared.takes(Cut::AfterCommit) => mood.is_silent.store(true, Ordering::SeqCst),
+            Some(Point::Commit) if stops(Stop::CommitSent) => {
+                mood.holds_answers.store(true, Ordering::SeqCst);
+                to.write_all(&message).await?;
+                shared.stand_still().await;
+                return Ok(());
+            }
+            Some(Point::Commit) if stops(Stop::CommitDone) => mood.holds_answers.store(true, Ordering::SeqCst),
+            Some(Point::Lock) if stops(Stop::AfterLock) => mood.holds_answers.store(true, Ordering::SeqCst),
             Some(Point::Rollback) if shared.takes(Cut::BeforeRollback) => return Ok(()),
             Some(Point::Batch) if shared.takes(Cut::MidBatch) => {
                 return to.write_all(&message[..message.len() / 2]).await;
@@ -262,13 +345,8 @@ async fn ask(
     }
 }
 
-/// Passes on what the server says. Where it is to be silent, its next answer is the end.
-async fn answer(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    shared: &Shared,
-    is_silent: &AtomicBool,
-) -> std::io::Result<()> {
+/// Passes on what the server says, as far as the mood allows.
+async fn answer(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, mood: &Mood) -> std::io::Result<()> {
     let mut is_first = true;
     loop {
         let letter = from.read_u8().await?;
@@ -280,8 +358,12 @@ async fn answer(
         let mut message = body(&mut from).await?;
         message.insert(0, letter);
         let is_ready = letter == b'Z';
-        if is_silent.load(Ordering::SeqCst) {
+        let holds_answers = mood.holds_answers.load(Ordering::SeqCst);
+        if holds_answers || mood.is_silent.load(Ordering::SeqCst) {
             if is_ready {
+                if holds_answers {
+                    shared.stand_still().await;
+                }
                 return Ok(());
             }
             continue;
@@ -295,8 +377,11 @@ async fn answer(
     }
 }
 
-/// A point of a session at which it can be cut.
+/// A point of a session at which it can be cut, or stand still.
 enum Point {
+    Begin,
+    /// The end of the statement that locks accounts.
+    Lock,
     Commit,
     Rollback,
     Batch,
@@ -307,11 +392,19 @@ enum Point {
 struct Session {
     /// The names of the prepared calls that are transactions of their own.
     calls: HashSet<Vec<u8>>,
+    /// The names of the prepared statements that lock accounts.
+    locks: HashSet<Vec<u8>>,
     is_call: bool,
+    is_lock: bool,
     is_in_transaction: bool,
 }
 
 impl Session {
+    /// Whether it has moved credits before. Jobs of the background have the same name, and do not.
+    fn is_a_writers(&self) -> bool {
+        !self.calls.is_empty() || !self.locks.is_empty()
+    }
+
     fn point(&mut self, letter: u8, body: &[u8]) -> Option<Point> {
         match letter {
             b'Q' if body.starts_with(b"COMMIT") => {
@@ -323,22 +416,29 @@ impl Session {
                 Some(Point::Rollback)
             }
             b'Q' => {
-                self.is_in_transaction |= body.starts_with(b"BEGIN");
-                None
+                let begins = body.starts_with(b"BEGIN");
+                self.is_in_transaction |= begins;
+                begins.then_some(Point::Begin)
             }
             b'P' => {
                 if contains(body, CALL) {
                     self.calls.insert(text(body).to_vec());
+                } else if contains(body, LOCK) {
+                    self.locks.insert(text(body).to_vec());
                 }
                 None
             }
             b'B' => {
                 let statement = text(&body[(text(body).len() + 1).min(body.len())..]);
                 self.is_call = self.calls.contains(statement);
+                self.is_lock = self.locks.contains(statement);
                 let is_batch = self.is_call || (self.is_in_transaction && body.len() >= BATCH_BYTES);
                 is_batch.then_some(Point::Batch)
             }
-            b'S' => std::mem::take(&mut self.is_call).then_some(Point::Commit),
+            b'S' => {
+                let (is_call, is_lock) = (std::mem::take(&mut self.is_call), std::mem::take(&mut self.is_lock));
+                if is_call { Some(Point::Commit) } else { is_lock.then_some(Point::Lock) }
+            }
             _ => None,
         }
     }

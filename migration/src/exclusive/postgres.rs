@@ -9,6 +9,9 @@
 //! - The lock is polled for. A session that waits inside `pg_advisory_lock` holds a snapshot, and
 //!   `CREATE INDEX CONCURRENTLY` of the session that has the lock would wait for that snapshot: a deadlock.
 //! - A transaction pooler between (pgbouncer) would hand the lock to somebody else: migrate over a direct connection.
+//!
+//! Servers work meanwhile. A statement that waits for a table's lock makes everybody queue behind it, so it waits for
+//! less long than they bear, gives up, lets them pass, and is tried again.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -18,13 +21,16 @@ use std::{
 use sea_orm_migration::{
     DbErr,
     sea_orm::{
-        ConnectionTrait, DatabaseConnection, Statement, TryGetable,
-        sqlx::{self, postgres::PgPoolOptions},
+        ConnectionTrait, DatabaseConnection, RuntimeErr, Statement, TryGetable,
+        sqlx::{self, error::DatabaseError, postgres::PgPoolOptions},
     },
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{MigrationError, task::Task};
+use crate::{
+    MigrationError,
+    task::{State, Task, names, steps},
+};
 
 /// The key of the advisory lock: "mcredit" in ASCII. Keys are per database and shared with whoever else uses it.
 const LOCK_KEY: i64 = 0x006d_6372_6564_6974;
@@ -35,15 +41,21 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// How long opening the connection may take, and how long the pool tries to replace a lost one before it says so.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long to leave the tables to others before a migration is tried again that could not get a lock: long enough that
+/// whoever queued behind it is done.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
+
+/// `lock_not_available`, and `deadlock_detected`: the migration was rolled back, and may succeed the next time.
+const CONTENTION_CODES: [&str; 2] = ["55P03", "40P01"];
+
 /// How the session that migrates differs from others.
 ///
-/// - `lock_timeout`: a migration that waits for a busy table makes everybody queue behind it; better to fail and be
-///   started again.
+/// - `lock_timeout`: half of what servers wait for a lock, so that none of their statements fails because it queued.
 /// - `statement_timeout`: whatever the role has, an index on a large table may take its time.
 /// - `idle_in_transaction_session_timeout`: a process that was stopped in the middle must not keep its locks.
 /// - `tcp_keepalives_*`: nor may a machine that vanished, whose silence the server would bear for two hours.
 const SESSION_SETTINGS: &str = "
-    SET lock_timeout = '10s';
+    SET lock_timeout = '1s';
     SET statement_timeout = 0;
     SET idle_in_transaction_session_timeout = '60s';
     SET tcp_keepalives_idle = 20;
@@ -63,7 +75,7 @@ pub async fn run(db: &DatabaseConnection, task: Task, wait_max: Duration) -> Res
     let session = open_session(db).await?;
     let outcome = match lock(&session, wait_max).await {
         Ok(()) => {
-            let outcome = task.run(&session).await;
+            let outcome = run_with_patience(&session, task, wait_max).await;
             if outcome.is_ok() {
                 unlock(&session).await;
             }
@@ -76,6 +88,37 @@ pub async fn run(db: &DatabaseConnection, task: Task, wait_max: Duration) -> Res
         tracing::warn!(%error, "closing the connection that migrated failed");
     }
     outcome
+}
+
+/// Does `task`; where it is to apply what is pending, again and again while others hold locks that it needs, for at most
+/// `wait_max`. What it has applied stays applied. To revert is not tried again: it would revert more than was asked for.
+async fn run_with_patience(
+    session: &DatabaseConnection,
+    task: Task,
+    wait_max: Duration,
+) -> Result<Vec<String>, MigrationError> {
+    if task != Task::Up {
+        return task.run(session).await;
+    }
+    let deadline = Instant::now() + wait_max;
+    let pending = names(&steps(session).await?, State::Pending);
+    loop {
+        match task.run(session).await {
+            Err(MigrationError::Database(error)) if is_contention(&error) && Instant::now() < deadline => {
+                tracing::info!(%error, "others hold a lock that a migration needs: it is tried again");
+                sleep(RETRY_PAUSE).await;
+            }
+            outcome => return outcome.map(|_| pending),
+        }
+    }
+}
+
+fn is_contention(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.is_some_and(|code| CONTENTION_CODES.contains(&&*code))
 }
 
 /// Opens a pool of exactly one connection, to the database and the schema that `db` uses.

@@ -18,6 +18,7 @@ mod events;
 mod explained;
 mod exports;
 mod forecast;
+mod foreign;
 mod grants;
 mod holds;
 mod idempotency;

@@ -193,6 +193,12 @@ pub struct World {
     alert_rule_id: String,
     top_up_id: String,
     endpoint_id: String,
+    event_id: String,
+}
+
+/// The id of an organization's first event: its first movement was a grant.
+fn event_id(organization_id: &str) -> String {
+    format!("evt_{}_1_0", organization_id.replace('-', ""))
 }
 
 impl World {
@@ -234,6 +240,7 @@ impl World {
             top_up_id: top_up_id(admin, store, &organization).await,
             endpoint_id: id("/v1/webhook-endpoints", endpoint).await,
             external_id: external_id.to_owned(),
+            event_id: event_id(&organization.id),
             organization,
         }
     }
@@ -243,29 +250,69 @@ impl World {
         self.path_in(operation, &self.organization.id)
     }
 
+    /// One that has nothing: the ids of things that do not exist.
+    pub fn of_nobody() -> Self {
+        let absent = || ABSENT.to_owned();
+        Self {
+            organization: Organization { id: absent() },
+            external_id: "nobody".to_owned(),
+            grant_id: absent(),
+            consumption_id: absent(),
+            hold_id: absent(),
+            api_key_id: absent(),
+            alert_rule_id: absent(),
+            top_up_id: absent(),
+            endpoint_id: absent(),
+            event_id: event_id(ABSENT),
+        }
+    }
+
+    /// What that name stands for, where it is the id of something that belongs to this organization.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        Some(match name {
+            "organization_id" => &self.organization.id,
+            "grant_id" => &self.grant_id,
+            "consumption_id" => &self.consumption_id,
+            "hold_id" => &self.hold_id,
+            "api_key_id" => &self.api_key_id,
+            "endpoint_id" => &self.endpoint_id,
+            "event_id" => &self.event_id,
+            "alert_rule_id" => &self.alert_rule_id,
+            "top_up_id" => &self.top_up_id,
+            _ => return None,
+        })
+    }
+
+    /// What nobody else is to be told.
+    pub fn secrets(&self) -> [&str; 10] {
+        [
+            &self.organization.id,
+            &self.external_id,
+            &self.grant_id,
+            &self.consumption_id,
+            &self.hold_id,
+            &self.api_key_id,
+            &self.endpoint_id,
+            &self.event_id,
+            &self.alert_rule_id,
+            &self.top_up_id,
+        ]
+    }
+
     /// The operation's path, about another organization and what belongs to this one.
     pub fn path_in(&self, operation: &Operation, organization_id: &str) -> String {
-        // Its first movement was a grant.
-        let event_id = format!("evt_{}_1_0", self.organization.id.replace('-', ""));
-        let values = [
-            ("organization_id", organization_id),
-            ("grant_id", &self.grant_id),
-            ("consumption_id", &self.consumption_id),
-            ("hold_id", &self.hold_id),
-            ("api_key_id", &self.api_key_id),
-            ("endpoint_id", &self.endpoint_id),
-            ("event_id", &event_id),
-            ("action_type", "ai_tokens"),
-            ("alert_rule_id", &self.alert_rule_id),
-            ("top_up_id", &self.top_up_id),
-            ("credit_type", "ai"),
-            ("code", "pro-monthly"),
-            ("user_id", "user-42"),
-        ];
-        let path = values
-            .into_iter()
-            .fold(operation.path.clone(), |path, (name, value)| path.replace(&format!("{{{name}}}"), value));
-        assert!(!path.contains('{'), "a parameter that nobody knows: {path}");
+        // What all organizations have in common, or each in its own way.
+        let common =
+            [("action_type", "ai_tokens"), ("credit_type", "ai"), ("code", "pro-monthly"), ("user_id", "user-42")];
+        let mut path = operation.path.replace("{organization_id}", organization_id);
+        for (name, value) in common {
+            path = path.replace(&format!("{{{name}}}"), value);
+        }
+        while let Some((before, rest)) = path.split_once('{') {
+            let (name, after) = rest.split_once('}').unwrap();
+            let value = self.value(name).unwrap_or_else(|| panic!("a parameter that nobody knows: {name}"));
+            path = format!("{before}{value}{after}");
+        }
         path
     }
 

@@ -30,8 +30,9 @@ use uuid::Uuid;
 
 use super::decide::{Facts, Verdict};
 use super::read::PRICE_LOCK;
-use super::writer::{Writer, jittered, timed_out};
-use super::{Answer, Reply, Request, Task, limits, read};
+use super::session::Session;
+use super::writer::{Writer, timed_out};
+use super::{Answer, Reply, Request, Task, limits};
 use crate::entity::credit_consumption_logs;
 use crate::error::{AttemptError, StoreError, is_unique_violation_of, leaves_doubt};
 use crate::sql::{Cell, Column, Connection, Kind, Statement, entity_columns};
@@ -114,19 +115,19 @@ fn keys(demand: &Demand<'_>) -> impl Iterator<Item = OwnedKey> {
 }
 
 /// An item of the call.
-struct Item<'a> {
-    index: usize,
-    id: Uuid,
-    request: &'a Consume,
-    binding: Option<KeyBinding>,
-    version: i32,
-    cost: Credits,
+pub(super) struct Item<'a> {
+    pub(super) index: usize,
+    pub(super) id: Uuid,
+    pub(super) request: &'a Consume,
+    pub(super) binding: Option<KeyBinding>,
+    pub(super) version: i32,
+    pub(super) cost: Credits,
     /// The organization's cost up to and including this item.
-    so_far: Credits,
+    pub(super) so_far: Credits,
 }
 
 /// What is asked of each organization.
-type Demand<'a> = BTreeMap<OrganizationId, Vec<Item<'a>>>;
+pub(super) type Demand<'a> = BTreeMap<OrganizationId, Vec<Item<'a>>>;
 
 static CALL: LazyLock<String> = LazyLock::new(|| {
     let arguments = 19 + 3 * CreditType::ALL.len();
@@ -145,7 +146,7 @@ static FIND_LOGS: LazyLock<Statement> = LazyLock::new(|| {
     })
 });
 
-impl Writer {
+impl<S: Session> Writer<S> {
     /// Decides what it can of a batch in one round trip. What is left `None` takes the portable path.
     pub(super) async fn execute_express(&mut self, tasks: &[&Task]) -> Vec<Option<Verdict>> {
         let mut verdicts: Vec<Option<Verdict>> = tasks.iter().map(|_| None).collect();
@@ -210,17 +211,7 @@ impl Writer {
     /// The call. Answers the consumptions that were spent, each with the place of its task.
     async fn call(&mut self, demand: &Demand<'_>, screens: bool) -> Result<Vec<(usize, Consumption)>, AttemptError> {
         let clock = self.clock().manual_instant();
-        let arguments = arguments(demand, clock, screens).map_err(sqlx::Error::Encode)?;
-        let connection = self.connection().await?;
-        // In a session that is lent the call is no transaction of its own, and its commit is sent apart from it.
-        let is_needed = connection.begin_around().await?;
-        let rows = call(connection, arguments).await;
-        let rows = connection.end_around(is_needed, rows).await?;
-        let mut spent = Vec::new();
-        for row in rows {
-            consumptions(&row.into(), demand, &mut spent)?;
-        }
-        Ok(spent)
+        self.connection().await?.spend(demand, clock, screens).await
     }
 
     async fn forget_all(&self, demand: &Demand<'_>) {
@@ -249,7 +240,7 @@ impl Writer {
             if Instant::now() + pause >= deadline {
                 break;
             }
-            tokio::time::sleep(jittered(pause)).await;
+            self.rest(pause).await;
             pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);
         }
         leave_unknown(demand, verdicts);
@@ -259,20 +250,45 @@ impl Writer {
     async fn find(&mut self, demand: &Demand<'_>) -> Result<Vec<Consumption>, AttemptError> {
         let connection = self.connection().await?;
         connection.begin().await?;
-        read::lock_accounts(connection, demand.keys().copied().collect()).await?;
-        let mut rows = FIND_LOGS.rows();
-        for (organization_id, items) in demand {
-            for item in items {
-                rows.cell(Cell::Uuid(organization_id.uuid())).cell(Cell::Uuid(item.id)).end();
-            }
-        }
-        let mut found = Vec::new();
-        for row in connection.query(&FIND_LOGS, &rows).await? {
-            found.push(credit_consumption_logs::Model::from_query_result(&row, "")?.try_into()?);
-        }
+        connection.lock(demand.keys().copied().collect()).await?;
+        let found = connection.spent(demand).await?;
         connection.rollback().await?;
         Ok(found)
     }
+}
+
+/// Spends on PostgreSQL what can be spent of a demand.
+pub(super) async fn spend(
+    connection: &mut Connection,
+    demand: &Demand<'_>,
+    clock: Option<Timestamp>,
+    screens: bool,
+) -> Result<Vec<(usize, Consumption)>, AttemptError> {
+    let arguments = arguments(demand, clock, screens).map_err(sqlx::Error::Encode)?;
+    // In a session that is lent the call is no transaction of its own, and its commit is sent apart from it.
+    let is_needed = connection.begin_around().await?;
+    let rows = call(connection, arguments).await;
+    let rows = connection.end_around(is_needed, rows).await?;
+    let mut spent = Vec::new();
+    for row in rows {
+        consumptions(&row.into(), demand, &mut spent)?;
+    }
+    Ok(spent)
+}
+
+/// The consumptions of a demand that are in the log.
+pub(super) async fn spent(connection: &mut Connection, demand: &Demand<'_>) -> Result<Vec<Consumption>, AttemptError> {
+    let mut rows = FIND_LOGS.rows();
+    for (organization_id, items) in demand {
+        for item in items {
+            rows.cell(Cell::Uuid(organization_id.uuid())).cell(Cell::Uuid(item.id)).end();
+        }
+    }
+    let mut found = Vec::new();
+    for row in connection.query(&FIND_LOGS, &rows).await? {
+        found.push(credit_consumption_logs::Model::from_query_result(&row, "")?.try_into()?);
+    }
+    Ok(found)
 }
 
 async fn call(connection: &mut Connection, arguments: PgArguments) -> Result<Vec<PgRow>, sqlx::Error> {

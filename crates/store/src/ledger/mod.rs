@@ -32,6 +32,8 @@
 mod decide;
 mod express;
 mod fence;
+#[cfg(test)]
+mod interleavings;
 pub(crate) mod limits;
 mod operation;
 mod pages;
@@ -40,6 +42,7 @@ mod read;
 mod recorded;
 mod refundable;
 mod sample;
+mod session;
 mod top_ups;
 mod write;
 mod writer;

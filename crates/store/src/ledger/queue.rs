@@ -12,24 +12,28 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::decide::Verdict;
-use super::writer::Writer;
+use super::writer::{Habits, Writer};
 use super::{Answer, ConsumeItem, Job, Reply, Request, Task, limits};
 use crate::audit::Author;
 use crate::cache::Caches;
 use crate::clock;
 use crate::config::{Engine, StoreConfig};
 use crate::error::StoreError;
+use crate::sql::Connection;
 use crate::stats::Stats;
 use crate::webhook::Wake;
 
 /// Where the verdicts of a job will come.
 type Outcome = oneshot::Receiver<Vec<Verdict>>;
 
+/// What waits for the writers.
+pub(super) type Queue = Arc<tokio::sync::Mutex<mpsc::Receiver<Job>>>;
+
 /// The ledger as the store sees it: hand in a request, wait for what became of it.
 pub(crate) struct Ledger {
     /// `None` once the ledger is closed.
     sender: RwLock<Option<mpsc::Sender<Job>>>,
-    waiting: Arc<Waiting>,
+    pub(super) waiting: Arc<Waiting>,
     stats: Arc<Stats>,
     /// Each is told when a writer has ended.
     writers: Mutex<Vec<oneshot::Receiver<()>>>,
@@ -44,19 +48,29 @@ impl Ledger {
         stats: &Arc<Stats>,
         wake: &Arc<Wake>,
     ) -> Self {
-        let (sender, receiver) = mpsc::channel(limits::CALLS_MAX);
-        let waiting = Arc::new(Waiting::default());
-        let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
         let count = match engine {
             Engine::Postgres => config.writers.max(1),
             Engine::Sqlite => 1,
         };
-        let start = |_| {
+        Self::with_writers(count, limits::CALLS_MAX, stats, |waiting, queue| {
             let (caches, stats, wake) = (Arc::clone(caches), Arc::clone(stats), Arc::clone(wake));
-            let writer = Writer::new(engine, config.clone(), Arc::clone(&waiting), caches, stats, wake);
-            on_a_thread(writer.run(Arc::clone(&receiver)))
-        };
-        let writers = (0..count).map(start).collect();
+            let habits = Habits::of(engine, config.express, config.clock.clone());
+            let writer = Writer::<Connection>::new((engine, config.clone()), habits, waiting, caches, stats, wake);
+            on_a_thread(|| writer.run(queue))
+        })
+    }
+
+    /// A ledger whose queue takes so many calls, with writers that `start` starts; it answers what tells of their end.
+    pub(super) fn with_writers(
+        count: usize,
+        calls_max: usize,
+        stats: &Arc<Stats>,
+        start: impl Fn(Arc<Waiting>, Queue) -> oneshot::Receiver<()>,
+    ) -> Self {
+        let (sender, receiver) = mpsc::channel(calls_max);
+        let waiting = Arc::new(Waiting::default());
+        let queue = Arc::new(tokio::sync::Mutex::new(receiver));
+        let writers = (0..count).map(|_| start(Arc::clone(&waiting), Arc::clone(&queue))).collect();
         Self { sender: RwLock::new(Some(sender)), waiting, stats: Arc::clone(stats), writers: Mutex::new(writers) }
     }
 
@@ -184,11 +198,11 @@ impl Ledger {
 ///
 /// Among the tasks of a server it would be one of thousands: when more is asked than can be done, it would wait behind
 /// refusals that are being written, and what could be done would be done by halves.
-fn on_a_thread(writer: impl Future<Output = ()> + Send + 'static) -> oneshot::Receiver<()> {
+fn on_a_thread<F: Future<Output = ()>>(writer: impl FnOnce() -> F + Send + 'static) -> oneshot::Receiver<()> {
     let (ended, end) = oneshot::channel();
     let run = move || match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
-            runtime.block_on(writer);
+            runtime.block_on(writer());
             // Nobody may wait for it.
             let _ = ended.send(());
         }
@@ -247,6 +261,15 @@ impl Waiting {
 
     fn total(&self) -> usize {
         lock(&self.0).total
+    }
+
+    /// Whether what waits of each organization adds up to what waits in all, and none is kept of whom nothing waits.
+    #[cfg(test)]
+    pub(super) fn adds_up(&self) -> bool {
+        let counts = lock(&self.0);
+        let shares = || counts.by_organization.values();
+        counts.total == shares().map(|share| share.requests).sum::<usize>()
+            && shares().all(|share| share.requests > 0 && share.calls <= share.requests)
     }
 
     /// Must be called once for a job whose requests entered, when it leaves the queue.

@@ -27,35 +27,59 @@ use uuid::Uuid;
 use super::decide::{Effects, Verdict, decide};
 use super::express::{PriceBoard, RecentKeys};
 use super::queue::Waiting;
-use super::{Job, Request, Task, limits, read, write};
+use super::session::Session;
+use super::{Job, Request, Task, limits};
 use crate::cache::Caches;
 use crate::clock::{self, Clock};
-use crate::config::{Engine, StoreConfig};
+use crate::config::Engine;
 use crate::error::{AttemptError, Fault, StoreError, leaves_doubt};
-use crate::sql::{Backend, Cell, Column, Connection, Kind, Statement};
+use crate::sql::{Cell, Column, Connection, Kind, Statement};
 use crate::stats::{DecidedBy, Stats};
 use crate::webhook::Wake;
 
 /// A task that moves credits.
-pub(crate) struct Writer {
-    engine: Engine,
-    config: StoreConfig,
+pub(crate) struct Writer<S: Session> {
+    place: S::Place,
+    habits: Habits,
     waiting: Arc<Waiting>,
     caches: Arc<Caches>,
     stats: Arc<Stats>,
     wake: Arc<Wake>,
-    pub(super) connection: Option<Connection>,
+    pub(super) connection: Option<S>,
     /// The server's side of a connection that was lost, to be ended before anything is looked for or done again.
-    lost: Option<Backend>,
+    lost: Option<S::Backend>,
     /// The prices that the express path goes by; `None` where there is no such path.
     pub(super) express: Option<PriceBoard>,
     /// The keys that went by the express path of late.
     pub(super) recent_keys: RecentKeys,
 }
 
+/// How a writer goes about its work.
+pub(super) struct Habits {
+    /// What time it is.
+    pub(super) clock: Clock,
+    /// Whether it takes the express path.
+    pub(super) is_express: bool,
+    /// How long one attempt at a batch may take.
+    pub(super) attempt_deadline: Duration,
+    /// How long it rests between two tries, of how long it may.
+    pub(super) jitter: fn(Duration) -> Duration,
+}
+
+impl Habits {
+    /// What suits an engine.
+    pub(super) fn of(engine: Engine, is_express: bool, clock: Clock) -> Self {
+        let (has_express, attempt_deadline) = match engine {
+            Engine::Postgres => (true, limits::ATTEMPT_DEADLINE),
+            Engine::Sqlite => (false, limits::ATTEMPT_DEADLINE_SQLITE),
+        };
+        Self { clock, is_express: is_express && has_express, attempt_deadline, jitter: jittered }
+    }
+}
+
 /// A row that exists if, and only if, a batch was committed.
 #[derive(Debug, Clone, Copy)]
-enum Marker {
+pub(super) enum Marker {
     Log { organization_id: OrganizationId, id: Uuid, created_at: Timestamp },
     Movement { organization_id: OrganizationId, sequence: i64, reference: Uuid },
 }
@@ -98,20 +122,19 @@ static FIND_MOVEMENT: LazyLock<Statement> = LazyLock::new(|| {
     })
 });
 
-impl Writer {
+impl<S: Session> Writer<S> {
     pub(super) fn new(
-        engine: Engine,
-        config: StoreConfig,
+        place: S::Place,
+        habits: Habits,
         waiting: Arc<Waiting>,
         caches: Arc<Caches>,
         stats: Arc<Stats>,
         wake: Arc<Wake>,
     ) -> Self {
-        let takes_express = config.express && engine == Engine::Postgres;
-        let express = takes_express.then(PriceBoard::default);
+        let express = habits.is_express.then(PriceBoard::default);
         Self {
-            engine,
-            config,
+            place,
+            habits,
             waiting,
             caches,
             stats,
@@ -225,7 +248,7 @@ impl Writer {
                     None => StoreError::Unavailable(error),
                 });
             }
-            tokio::time::sleep(jittered(pause)).await;
+            self.rest(pause).await;
             pause = (pause * 2).min(limits::RETRY_PAUSE_MAX);
         }
     }
@@ -261,13 +284,13 @@ impl Writer {
         doubt: &mut Option<(Option<Marker>, Vec<Verdict>)>,
         commit_sent: &mut Option<(Option<Marker>, Vec<Verdict>)>,
     ) -> Result<Vec<Verdict>, AttemptError> {
-        let clock = self.config.clock.clone();
+        let clock = self.habits.clock.clone();
         let connection = self.connection().await?;
         connection.begin().await?;
         if let Some((Some(marker), _)) = doubt {
             let organizations: BTreeSet<_> = tasks.iter().map(|task| task.organization_id).collect();
-            read::lock_accounts(connection, organizations).await?;
-            if exists(connection, *marker).await? {
+            connection.lock(organizations).await?;
+            if connection.has(*marker).await? {
                 // It has happened, whatever becomes of this attempt: until the verdicts are on their way, a failure or
                 // the deadline must leave the doubt as it is, or the batch would be executed once more.
                 if connection.rollback().await.is_err() {
@@ -278,14 +301,14 @@ impl Writer {
             }
             *doubt = None;
         }
-        let facts = read::read(connection, &clock, tasks).await?;
+        let facts = connection.read(&clock, tasks).await?;
         let seen = PriceBoard::of(&facts);
         let (verdicts, effects) = decide(facts, tasks)?;
         if effects.is_empty() {
             connection.rollback().await?;
             return Ok(verdicts);
         }
-        write::write(connection, &effects).await?;
+        connection.write(&effects).await?;
         *commit_sent = Some((marker(&effects), verdicts));
         connection.commit().await?;
         if let Some(board) = &mut self.express {
@@ -326,9 +349,9 @@ impl Writer {
     }
 
     /// The connection, opened if there is none. What is left of a lost one is ended first.
-    pub(super) async fn connection(&mut self) -> Result<&mut Connection, sqlx::Error> {
+    pub(super) async fn connection(&mut self) -> Result<&mut S, sqlx::Error> {
         if self.connection.is_none() {
-            let mut connection = Connection::open(self.engine, &self.config).await?;
+            let mut connection = S::open(&self.place).await?;
             if let Some(lost) = self.lost {
                 connection.end(lost).await?;
                 self.lost = None;
@@ -345,11 +368,13 @@ impl Writer {
         }
     }
 
-    pub(super) fn attempt_deadline(&self) -> Duration {
-        match self.engine {
-            Engine::Postgres => limits::ATTEMPT_DEADLINE,
-            Engine::Sqlite => limits::ATTEMPT_DEADLINE_SQLITE,
-        }
+    pub(super) const fn attempt_deadline(&self) -> Duration {
+        self.habits.attempt_deadline
+    }
+
+    /// Rests between two tries, for at most so long.
+    pub(super) async fn rest(&self, pause: Duration) {
+        tokio::time::sleep((self.habits.jitter)(pause)).await;
     }
 
     pub(super) fn caches(&self) -> &Caches {
@@ -357,7 +382,7 @@ impl Writer {
     }
 
     pub(super) fn clock(&self) -> &Clock {
-        &self.config.clock
+        &self.habits.clock
     }
 
     /// Leaves no transaction behind: rolls back, or drops the connection where that cannot be done.
@@ -405,7 +430,7 @@ fn marker(effects: &Effects) -> Option<Marker> {
     })
 }
 
-async fn exists(connection: &mut Connection, marker: Marker) -> Result<bool, AttemptError> {
+pub(super) async fn exists(connection: &mut Connection, marker: Marker) -> Result<bool, AttemptError> {
     let (statement, rows) = match marker {
         Marker::Log { organization_id, id, created_at } => {
             let mut rows = FIND_LOG.rows();
@@ -422,7 +447,7 @@ async fn exists(connection: &mut Connection, marker: Marker) -> Result<bool, Att
 }
 
 /// Between half the pause and all of it. The low bits of a new UUID are random.
-pub(super) fn jittered(pause: Duration) -> Duration {
+fn jittered(pause: Duration) -> Duration {
     let random = f64::from(u32::from(clock::new_uuid().as_bytes()[15])) / 255.0;
     pause.mul_f64(0.5 + random / 2.0)
 }
