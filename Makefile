@@ -88,6 +88,33 @@ schemathesis: ## Hold a server against its OpenAPI document, with made-up reques
 	cargo build --package multicredit --bin multicredit
 	scripts/schemathesis.sh "$(target_directory)"
 
+# A mutant is the domain with one small mistake in it, which a test must find. `MUTANTS="--shard 0/4"` looks at a part of
+# them. Fewer made-up cases than usual: each mutant is built and tested by itself.
+mutants := "$(target_directory)/tools/bin/cargo-mutants"
+MUTANTS ?=
+
+.PHONY: mutants
+mutants: ## Make mistakes in the domain, one by one, and see whether its tests find them
+	test -x $(mutants) || cargo install --quiet --locked --root "$(target_directory)/tools" cargo-mutants@27.1.0
+	PROPTEST_CASES=$${PROPTEST_CASES-100} $(mutants) mutants --package multicredit-domain \
+		--output "$(target_directory)" $(MUTANTS)
+
+# What is found on the way is kept under the target directory; what is worth keeping is copied from there into
+# `fuzz/corpus`, where `make test` uses it too. The versions of dependencies are those of the workspace.
+fuzz := "$(target_directory)/tools/bin/cargo-fuzz"
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= amounts bodies cloud_events csv cursors keys
+
+.PHONY: fuzz
+fuzz: ## Give what libFuzzer makes up to all that reads input, FUZZ_SECONDS each; needs nightly Rust
+	test -x $(fuzz) || cargo install --quiet --locked --root "$(target_directory)/tools" cargo-fuzz@0.13.2
+	cp Cargo.lock fuzz/Cargo.lock
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p "$(target_directory)/fuzz/corpus/$$target"; \
+		RUSTUP_TOOLCHAIN=nightly $(fuzz) fuzz run --sanitizer none --target-dir "$(target_directory)/fuzz" $$target \
+			"$(target_directory)/fuzz/corpus/$$target" fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=8192; \
+	done
+
 .PHONY: build
 build: ## Build the programs as released, into target/release
 	cargo build --release

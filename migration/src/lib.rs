@@ -47,6 +47,7 @@ mod m20261123_000078_raised_events;
 mod m20261123_000079_alert_rules;
 mod m20261123_000080_top_ups;
 mod m20261123_000085_fences_stay;
+mod m20261123_000087_rollover_by_type;
 
 #[cfg(test)]
 mod tests;
@@ -101,6 +102,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000079_alert_rules::Migration),
             Box::new(m20261123_000080_top_ups::Migration),
             Box::new(m20261123_000085_fences_stay::Migration),
+            Box::new(m20261123_000087_rollover_by_type::Migration),
         ]
     }
 }

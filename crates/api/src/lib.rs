@@ -15,6 +15,8 @@ pub mod cloud_event;
 pub mod config;
 pub mod dashboard;
 mod directory;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod limits;
 mod live;
 pub mod metrics;

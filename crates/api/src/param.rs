@@ -161,7 +161,8 @@ impl<'a> ApiExtractor<'a> for KeyHeader {
     }
 }
 
-fn idempotency_key(request: &Request) -> Result<Option<IdempotencyKey>, Problem> {
+/// The key that came with the request, if one did.
+pub fn idempotency_key(request: &Request) -> Result<Option<IdempotencyKey>, Problem> {
     let mut values = request.headers().get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {

@@ -98,3 +98,19 @@ impl Account {
         self.sequence
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn an_instant_is_never_before_the_last_movement() {
+        let last = Timestamp::UNIX_EPOCH + TimeDelta::days(1);
+        let account = Account::open(OrganizationId::MIN, last);
+        let second = TimeDelta::seconds(1);
+        assert_eq!(account.instant(last - second), last);
+        assert_eq!(account.instant(last + second), last + second);
+    }
+}

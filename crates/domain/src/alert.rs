@@ -222,7 +222,7 @@ impl AlertTerms {
         let within = |days| runs_out_at <= now + chrono::TimeDelta::days(days);
         if within(self.threshold) {
             Level::Low
-        } else if self.recover_at.is_some_and(|days| days > 0 && within(days - 1)) {
+        } else if self.recover_at.is_some_and(|days| within(days - 1)) {
             Level::Between
         } else {
             Level::Recovered

@@ -112,6 +112,12 @@ impl Credits {
         self.try_zip(other, Amount::checked_sub)
     }
 
+    /// The sum by type; where it is beyond the range of [`Amount`], the end of that.
+    #[must_use]
+    pub fn saturating_add(self, other: Self) -> Self {
+        Self::from_sums(std::array::from_fn(|i| self.0[i].get() + other.0[i].get()))
+    }
+
     /// What is left by type after taking `other`, at least nothing: with `self` required and `other` available, the shortfall.
     #[must_use]
     pub fn saturating_sub(self, other: Self) -> Self {

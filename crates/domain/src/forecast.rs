@@ -37,7 +37,7 @@ pub struct Forecast {
     pub rate: BurnRate,
     /// When each type runs out, in the order of the types; `None` if it does not, or only after the calendar's end.
     pub runs_out_at: [Option<Timestamp>; crate::credit::COUNT],
-    /// What will expire unused, and when, earliest first.
+    /// What will expire unused, and when, earliest first; at most what an amount can be.
     pub expiring_unused: Vec<(Timestamp, Credits)>,
     /// How much there is of each type, in the order of the types, from now on.
     pub course: [Course; crate::credit::COUNT],
@@ -132,11 +132,12 @@ fn burn(
             left[i] -= i64::try_from(taken).unwrap_or(left[i]);
             wanted -= taken;
         }
-        for (lot, left) in lots.iter().zip(&mut left).filter(|(lot, _)| lot.validity.expires_at == Some(until)) {
+        for (_, left) in lots.iter().zip(&mut left).filter(|(lot, _)| lot.validity.expires_at == Some(until)) {
             let lost = std::mem::take(left);
             if lost > 0 {
-                let sum = &mut expiring.entry(until).or_default()[credit_type];
-                *sum = sum.checked_add(Amount::new(lost).unwrap_or_default()).unwrap_or(lot.remaining[credit_type]);
+                let lost = Credits::of(credit_type, Amount::new(lost).unwrap_or_default());
+                let sum = expiring.entry(until).or_default();
+                *sum = sum.saturating_add(lost);
             }
         }
         from = until;

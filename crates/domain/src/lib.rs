@@ -13,6 +13,8 @@ pub mod book;
 pub mod clock;
 pub mod consume;
 pub mod credit;
+#[cfg(test)]
+mod edges;
 pub mod error;
 pub mod event;
 pub mod forecast;
@@ -22,6 +24,8 @@ pub mod id;
 pub mod idempotency;
 pub mod metadata;
 pub mod movement;
+#[cfg(test)]
+mod names;
 pub mod organization;
 pub mod plan;
 pub mod refund;

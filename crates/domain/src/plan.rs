@@ -188,7 +188,7 @@ impl Subscription {
         let carry = std::mem::take(&mut self.carry).min(self.terms.rollover_max.unwrap_or_default());
         self.next_index += 1;
         self.current = Some((start, end));
-        Some((end, self.terms.allowance.checked_add(carry).unwrap_or(self.terms.allowance)))
+        Some((end, self.terms.allowance.saturating_add(carry)))
     }
 
     /// The id of the lot of a period, in the form of a UUIDv7 of its start. It follows from the period alone: the same

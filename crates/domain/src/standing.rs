@@ -64,7 +64,9 @@ impl Standing {
     /// The same after that spending; `None` if the spending does not follow it without a gap.
     #[must_use]
     pub fn after(&self, spending: &Spending) -> Option<Self> {
-        if self.account.sequence + spending.count != spending.sequence || self.account.is_due(spending.at) {
+        if self.account.sequence.checked_add(spending.count) != Some(spending.sequence)
+            || self.account.is_due(spending.at)
+        {
             return None;
         }
         let mut next = self.clone();

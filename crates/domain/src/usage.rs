@@ -71,7 +71,7 @@ pub struct UsageLine {
 }
 
 impl UsageSums {
-    /// Adds what others did.
+    /// Adds what others did; where a sum is beyond 64 bits, it is their end.
     pub fn add(&mut self, other: &Self) {
         for (sum, value) in self.consumed.iter_mut().zip(other.consumed) {
             *sum = sum.saturating_add(value);
@@ -90,10 +90,10 @@ pub fn quarter(at: Timestamp) -> Timestamp {
     Timestamp::from_timestamp_micros(micros - micros.rem_euclid(QUARTER_MICROS)).unwrap_or(at)
 }
 
-/// The first quarter of an hour that does not begin before the instant.
-fn quarter_after(at: Timestamp) -> Timestamp {
+/// The first quarter of an hour that does not begin before the instant; `None` beyond the calendar's end.
+fn quarter_after(at: Timestamp) -> Option<Timestamp> {
     let quarter = quarter(at);
-    if quarter == at { at } else { quarter + TimeDelta::seconds(QUARTER_SECONDS) }
+    if quarter == at { Some(at) } else { quarter.checked_add_signed(TimeDelta::seconds(QUARTER_SECONDS)) }
 }
 
 impl UsageBucket {
@@ -132,8 +132,8 @@ impl UsageBucket {
         if to <= from {
             return Err(invalid("to", "must be after from"));
         }
-        let (from, to) = (quarter(from), quarter_after(to));
         let out_of_range = || invalid("from", "must be within the years that the calendar has");
+        let (from, to) = (quarter(from), quarter_after(to).ok_or_else(out_of_range)?);
         let calendar = Calendar::new(zone).ok_or_else(out_of_range)?;
         let mut start = calendar.start(self, from).ok_or_else(out_of_range)?;
         let mut spans = Vec::new();
@@ -305,7 +305,7 @@ mod tests {
             let (from, to) = (instant(from), instant(from + seconds));
             let spans = UsageBucket::ALL[bucket].spans(zone, from, to).unwrap();
             prop_assert_eq!(spans.first().unwrap().within.start, quarter(from));
-            prop_assert_eq!(spans.last().unwrap().within.end, quarter_after(to));
+            prop_assert_eq!(Some(spans.last().unwrap().within.end), quarter_after(to));
             for span in &spans {
                 prop_assert!(span.start <= span.within.start && span.within.start < span.within.end);
             }

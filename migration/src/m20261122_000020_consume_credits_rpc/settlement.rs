@@ -18,7 +18,7 @@ pub fn functions() -> String {
         expire_hold(),
         expire_lot(),
         start_lot(),
-        period_credits(),
+        period_credits(&allowance_alone()),
         grant_period(),
         settle(),
     ]
@@ -246,8 +246,8 @@ fn start_lot() -> String {
 /// What a period gives: the allowance and what rolls over, as far as there is room for it.
 ///
 /// What rolls over is what was left of the last period's lot, which has ended at the instant at which this one starts:
-/// its movement says how much.
-fn period_credits() -> String {
+/// its movement says how much. `beyond` is what is done where both together may be more than an amount can be.
+pub fn period_credits(beyond: &str) -> String {
     format!(
         r"
 CREATE OR REPLACE FUNCTION credit_period_credits(
@@ -269,9 +269,7 @@ BEGIN
     SELECT {to_come} INTO pending FROM credit_grants g
     WHERE g.organization_id = account.organization_id AND g.state = 'pending';
     {sum}
-    IF {beyond} THEN
-        {without}
-    END IF;
+    {beyond}
     {room}
 END
 $function$;
@@ -283,14 +281,19 @@ $function$;
             each(", ", |t| format!("COALESCE(SUM(-m.{}), 0)::bigint AS {t}", credit_column(t, "available_change"))),
         to_come = each(", ", |t| format!("COALESCE(SUM(g.{}), 0)::bigint AS {t}", credit_column(t, "remaining"))),
         sum = each("\n    ", |t| format!("{t} := terms.{t} + LEAST(carried.{t}, terms.{t}_max);")),
-        beyond = each(" OR ", |t| format!("{t} > amount_max")),
-        without = each("\n        ", |t| format!("{t} := terms.{t};")),
         room = each("\n    ", |t| format!(
             "{t} := LEAST({t}, GREATEST(amount_max - pending.{t} - account.{} - account.{}, 0));",
             credit_column(t, "available"),
             credit_column(t, "held"),
         )),
     )
+}
+
+/// Nothing rolls over of any type where there is more than an amount can be of one.
+pub fn allowance_alone() -> String {
+    let beyond = each(" OR ", |t| format!("{t} > amount_max"));
+    let without = each("\n        ", |t| format!("{t} := terms.{t};"));
+    format!("IF {beyond} THEN\n        {without}\n    END IF;")
 }
 
 /// A period of a plan that starts.

@@ -407,15 +407,20 @@ fn shown(twin: &mut Twin, consumption: &Consumption) -> anyhow::Result<Value> {
     }))
 }
 
+/// A world on a database of its own.
+async fn world(db: &TestDb) -> World {
+    let now = DateTime::UNIX_EPOCH;
+    let clock = Clock::manual(now);
+    let config = StoreConfig { clock: clock.clone(), ..StoreConfig::new(db.url()) };
+    let store = Store::open(config).await.unwrap();
+    let rpc = Rpc::connect(db).await.unwrap();
+    World { store, rpc, clock, now: Cell::new(now), histories: Cell::new(0) }
+}
+
 #[test]
 fn the_function_answers_and_writes_what_the_ledger_does() {
     tests::run(Engine::Postgres, async |db: TestDb| {
-        let now = DateTime::UNIX_EPOCH;
-        let clock = Clock::manual(now);
-        let config = StoreConfig { clock: clock.clone(), ..StoreConfig::new(db.url()) };
-        let store = Store::open(config).await.unwrap();
-        let rpc = Rpc::connect(&db).await.unwrap();
-        let world = World { store, rpc, clock, now: Cell::new(now), histories: Cell::new(0) };
+        let world = world(&db).await;
         let cases = env::var(SEQUENCES_VARIABLE).map_or(HISTORIES, |text| text.parse().expect("a number of histories"));
         let config = Config { cases, failure_persistence: None, max_shrink_iters: 1_000, ..Config::default() };
         let outcome = TestRunner::new(config).run(&history(), |history| {
@@ -427,5 +432,28 @@ fn the_function_answers_and_writes_what_the_ledger_does() {
         }
         let report = world.store.verify().await.unwrap();
         assert!(report.passed(), "{report:#?}");
+    });
+}
+
+/// An allowance and what rolls over are more than an amount can be, of one type; the others roll over all the same.
+#[test]
+fn each_type_rolls_over_by_itself_at_the_end_of_its_range() {
+    tests::run(Engine::Postgres, async |db: TestDb| {
+        let world = world(&db).await;
+        world.set_clock(DateTime::from_timestamp(1_767_225_600, 0).unwrap());
+        let most = Quantity::MAX.get() - 60;
+        world.put_plan(0, [most, 4, 0, 0], Some([100, 3, 0, 0])).await.unwrap();
+        let mut twins = world.twins("UTC").await.unwrap();
+        let credits = [60, 30, 5, 5];
+        let funds = Step::Grant { credits, priority: 10, is_promotion: false, starts: None, lasts: None };
+        for step in [funds, Step::Subscribe { period: 0, anchor: None }] {
+            world.compare(&mut twins, &step).await.unwrap();
+        }
+        world.set_clock(world.now.get() + TimeDelta::hours(25));
+        world.compare(&mut twins, &Step::Consume { action: 0, quantity: 1 }).await.unwrap();
+        for twin in twins {
+            let available = world.store.balance(twin.id).await.unwrap().balance.available.to_array();
+            assert_eq!(available.map(i64::from)[1..], [30 + 4 + 3, 5, 5], "{:?}", twin.way);
+        }
     });
 }

@@ -273,7 +273,7 @@ fn actor(request: &Request) -> Result<Option<Actor>, Problem> {
 }
 
 /// The key that came with the request, if exactly one did that could be one.
-fn bearer(request: &Request) -> Option<&str> {
+pub(crate) fn bearer(request: &Request) -> Option<&str> {
     let mut values = request.headers().get_all(AUTHORIZATION).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
     let (scheme, key) = value.to_str().ok()?.split_once(' ')?;

@@ -109,7 +109,9 @@ impl Tokens {
 
     /// Whether a text has the form of a token, which no API key of ours has.
     pub fn could_be_one(text: &str) -> bool {
-        text.len() <= TOKEN_MAX_BYTES && text.bytes().filter(|byte| *byte == b'.').count() == 2
+        text.len() <= TOKEN_MAX_BYTES
+            && text.bytes().all(|byte| byte.is_ascii_graphic())
+            && text.bytes().filter(|byte| *byte == b'.').count() == 2
     }
 
     /// What a token says, if it is valid now.

@@ -18,6 +18,9 @@ mod report;
 mod serve;
 mod verify;
 
+#[cfg(any(test, fuzzing))]
+pub use self::import::fuzz_csv;
+
 use std::io;
 use std::process::ExitCode;
 

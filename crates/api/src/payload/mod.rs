@@ -51,6 +51,8 @@ pub fn register_request<T: Documented + DeserializeOwned>(registry: &mut Registr
     register::<T>(registry);
     let example = serde_json::to_string(&T::example()).unwrap_or_default();
     debug_assert!(parse_object::<T>(&example).is_ok(), "{} would be refused: {example}", T::name());
+    #[cfg(any(test, fuzzing))]
+    crate::fuzzing::learn::<T>();
 }
 
 /// A JSON object as body: of a request, or of an answer with status 200.

@@ -24,14 +24,15 @@ const MANY_EXPECTED: &str = {
 };
 
 /// The events of a request. One that is not valid is refused alone if it came with others.
-struct Events(Vec<Result<CloudEvent, FieldErrors>>);
+pub struct Events(pub Vec<Result<CloudEvent, FieldErrors>>);
 
 impl Events {
     fn one(text: &str) -> Result<Self, Problem> {
         Ok(Self(vec![Ok(payload::parse_object(text)?)]))
     }
 
-    fn many(text: &str) -> Result<Self, Problem> {
+    /// Reads an array of events.
+    pub fn many(text: &str) -> Result<Self, Problem> {
         let events: Vec<&RawValue> = payload::parse_borrowed(text, MANY_EXPECTED)?;
         if !(1..=BATCH_ITEMS_MAX).contains(&events.len()) {
             return Err(Problem::invalid("", MANY_EXPECTED));

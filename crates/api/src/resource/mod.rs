@@ -41,6 +41,8 @@ mod users;
 mod webhook_deliveries;
 mod webhook_endpoints;
 
+#[cfg(any(test, fuzzing))]
+pub use self::events::Events;
 pub use self::live_events::{balance_event, movement_event};
 pub use self::performance::LastReport;
 

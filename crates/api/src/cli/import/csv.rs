@@ -127,7 +127,7 @@ fn quantity(text: &str) -> Result<Quantity, Reason> {
 
 /// One line's fields. Its end is given back to it: a line break that turns up inside a field then says that the
 /// quotation mark before it was never closed.
-fn record(line: &str) -> Result<StringRecord, String> {
+pub fn record(line: &str) -> Result<StringRecord, String> {
     const END: u8 = b'\n';
     let mut record = StringRecord::new();
     ReaderBuilder::new()

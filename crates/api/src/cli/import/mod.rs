@@ -16,12 +16,17 @@
 mod charge;
 mod csv;
 mod entry;
+#[cfg(any(test, fuzzing))]
+mod fuzzing;
 mod lines;
 mod organizations;
 mod patience;
 mod progress;
 mod reader;
 mod tally;
+
+#[cfg(any(test, fuzzing))]
+pub use self::fuzzing::csv as fuzz_csv;
 
 use std::path::Path;
 

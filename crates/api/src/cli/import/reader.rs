@@ -125,14 +125,16 @@ fn read(source: impl BufRead, format: InputFormat, sender: &Batches) -> anyhow::
 }
 
 /// How lines become entries.
-enum Parser {
+pub enum Parser {
+    /// By themselves.
     Ndjson,
+    /// Under a header.
     Csv(Header),
 }
 
 impl Parser {
     /// Reads what a format has before its first entry.
-    fn begin(format: InputFormat, lines: &mut Lines<impl BufRead>) -> anyhow::Result<Self> {
+    pub fn begin(format: InputFormat, lines: &mut Lines<impl BufRead>) -> anyhow::Result<Self> {
         match format {
             InputFormat::Ndjson => Ok(Self::Ndjson),
             InputFormat::Csv => {
@@ -145,7 +147,7 @@ impl Parser {
     }
 
     /// What the line means; `None` for one that is blank.
-    fn parse(&self, line: &Line<'_>) -> Option<Result<Entry, String>> {
+    pub fn parse(&self, line: &Line<'_>) -> Option<Result<Entry, String>> {
         let text = match line.text {
             Ok(text) if text.trim().is_empty() => return None,
             Ok(text) => text,
