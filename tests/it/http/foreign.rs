@@ -234,10 +234,14 @@ both_engines!(
 );
 
 /// How often the database is waited for while each of two things is asked: the least of several times, since what is
-/// prepared, kept or told in the background comes on top. Both are asked in turn, so that neither has it better.
+/// prepared, kept or told in the background comes on top; more often where they differ, since what is really different stays
+/// so. Both are asked in turn, so that neither has it better.
 async fn round_trips(proxy: &Proxy, ask: impl AsyncFn(&str) -> u16, paths: [&str; 2]) -> [(u16, usize); 2] {
     let mut least = [(0, usize::MAX); 2];
-    for _ in 0..6 {
+    for round in 0..30 {
+        if round >= 6 && least[0] == least[1] {
+            break;
+        }
         for (path, least) in paths.into_iter().zip(&mut least) {
             let before = quiet(proxy).await;
             let status = ask(path).await;
