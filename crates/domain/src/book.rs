@@ -362,3 +362,31 @@ pub(crate) fn add_draw(draws: &mut BTreeMap<(i64, GrantId), Draw>, sequence: i64
     // Both are parts of one lot, so their sum is at most what was granted.
     draw.drawn = draw.drawn.checked_add(amount).unwrap_or(draw.drawn);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::OrganizationId;
+
+    #[test]
+    fn a_grant_has_the_priority_that_was_asked_for_and_leaves_a_movement() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut book = Book::new(Account::open(OrganizationId::MIN, now), Pages::default());
+        let new = NewGrant {
+            credits: Credits::from_sums([5, 0, 0, 0]),
+            source: GrantSource::Purchase,
+            priority: DEFAULT_PRIORITY + 7,
+            effective_at: None,
+            expires_at: None,
+            reference: None,
+            top_up_id: None,
+        };
+        let id = GrantId::new(Uuid::from_u128(1));
+        let lot = book.grant(id, &new, now).unwrap();
+        assert_eq!(lot.priority, DEFAULT_PRIORITY + 7);
+        assert_eq!(book.lot(id), Some(&lot));
+        let [movement] = book.movements() else { panic!("{:?}", book.movements()) };
+        assert_eq!((movement.kind, movement.sequence, movement.reference), (MovementKind::Grant, 1, Some(id.uuid())));
+        assert_eq!(book.subscription(), None);
+    }
+}

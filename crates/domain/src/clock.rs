@@ -19,3 +19,16 @@ pub fn to_micros(instant: DateTime<Utc>) -> Timestamp {
 pub fn not_before(clock: Timestamp, last_movement_at: Timestamp) -> Timestamp {
     clock.max(last_movement_at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instant_is_cut_to_the_microsecond_in_which_it_lies() {
+        for (nanos, expected) in [(0, 0), (999, 0), (1_000, 1_000), (123_456_789, 123_456_000)] {
+            let instant = |nanos| DateTime::<Utc>::from_timestamp(1_767_225_600, nanos).unwrap();
+            assert_eq!(to_micros(instant(nanos)), instant(expected));
+        }
+    }
+}

@@ -135,3 +135,30 @@ pub fn quote(account: &Account, prices: &[Price], quantity: Quantity, at: Timest
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::amount::Amount;
+    use crate::credit::CreditType;
+
+    #[test]
+    fn a_refusal_says_what_is_missing_and_what_could_be_had() {
+        let now = Timestamp::UNIX_EPOCH;
+        let ai = |value| Credits::of(CreditType::Ai, Amount::new(value).unwrap());
+        let mut account = Account { available: ai(7), ..Account::open(OrganizationId::MIN, now) };
+        let price = Price {
+            version: 3,
+            costs: ai(2),
+            unit_size: Quantity::ONE,
+            active: true,
+            effective_at: now,
+            description: None,
+        };
+        let (version, refused) = consume(&mut account, &[price], Quantity::new(5).unwrap(), now);
+        let expected = Shortfall { required: ai(10), available: ai(7), shortfall: ai(3), max_affordable_quantity: 3 };
+        assert_eq!(version, Some(3));
+        assert_eq!(refused, Err(Refusal::InsufficientCredits(Box::new(expected))));
+        assert_eq!(account.available, ai(7));
+    }
+}

@@ -302,6 +302,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_expected_is_said() {
+        let error = serde_json::from_str::<Credits>("[1]").unwrap_err().to_string();
+        assert!(error.contains("expected an object of whole numbers by credit type"), "{error}");
+    }
+
+    #[test]
+    fn credits_are_shown_by_type() {
+        assert_eq!(Credits::from_sums([3, 1, 0, 9]).to_string(), "ai 3, whatsapp 1, email 0, sms 9");
+        assert_eq!(CreditType::ALL.map(|credit_type| credit_type.to_string()), ["ai", "whatsapp", "email", "sms"]);
+    }
+
+    #[test]
     fn all_types_keep_their_place() {
         for (i, credit_type) in CreditType::ALL.into_iter().enumerate() {
             assert_eq!(credit_type as usize, i);

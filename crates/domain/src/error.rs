@@ -135,3 +135,60 @@ pub enum Denial {
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All but the one that has a shortfall with it.
+    const PLAIN: [Refusal; 19] = [
+        Refusal::OrganizationFrozen,
+        Refusal::OrganizationClosed,
+        Refusal::UnknownOrganization,
+        Refusal::UnknownAction,
+        Refusal::UnknownGrant,
+        Refusal::UnknownConsumption,
+        Refusal::UnknownHold,
+        Refusal::UnknownPlan,
+        Refusal::UnknownSubscription,
+        Refusal::UnknownTopUp,
+        Refusal::TopUpGranted,
+        Refusal::HoldFinalized,
+        Refusal::HoldExpired,
+        Refusal::OverRefund,
+        Refusal::LotExpired,
+        Refusal::BeyondRetention,
+        Refusal::OutOfRange,
+        Refusal::IdempotencyMismatch,
+        Refusal::InvalidField { field: "ttl_seconds", message: "must be positive" },
+    ];
+
+    fn all() -> Vec<Refusal> {
+        let shortfall = Shortfall {
+            required: Credits::ZERO,
+            available: Credits::ZERO,
+            shortfall: Credits::ZERO,
+            max_affordable_quantity: 0,
+        };
+        PLAIN.into_iter().chain([Refusal::InsufficientCredits(Box::new(shortfall))]).collect()
+    }
+
+    #[test]
+    fn a_code_is_the_name_of_what_was_refused() {
+        for refusal in all() {
+            let named = format!("{refusal:?}");
+            let name = named.split(|end: char| !end.is_alphanumeric()).next().unwrap();
+            let words = name.chars().enumerate().flat_map(|(at, letter)| {
+                [(at > 0 && letter.is_uppercase()).then_some('_'), Some(letter.to_ascii_lowercase())]
+            });
+            let code = words.flatten().collect::<String>();
+            assert_eq!(refusal.code(), if code == "invalid_field" { "invalid_request" } else { &code });
+        }
+    }
+
+    #[test]
+    fn what_an_organization_could_not_pay_is_logged_and_nothing_else() {
+        let logged: Vec<&str> = all().iter().filter(|refusal| refusal.is_logged()).map(Refusal::code).collect();
+        assert_eq!(logged, ["organization_frozen", "insufficient_credits"]);
+    }
+}

@@ -275,6 +275,17 @@ mod tests {
     }
 
     #[test]
+    fn a_place_says_whose_event_it_is_where_the_id_does() {
+        let organization_id = OrganizationId::new(Uuid::from_u128(7));
+        let movement = EventPlace::Movement { organization_id, sequence: 1, place: 0 };
+        for place in [movement, EventPlace::Raised { organization_id, number: 1 }] {
+            assert_eq!(place.organization_id(), Some(organization_id));
+        }
+        let refusal = EventPlace::Refusal(ConsumptionId::new(Uuid::from_u128(7)));
+        assert_eq!(refusal.organization_id(), None);
+    }
+
+    #[test]
     fn only_consumptions_must_be_asked_for() {
         let opt_in = EventType::ALL.into_iter().filter(|event| event.is_opt_in()).collect::<Vec<_>>();
         assert_eq!(opt_in, [EventType::CreditsConsumed]);

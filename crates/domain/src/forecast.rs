@@ -177,6 +177,13 @@ mod tests {
     }
 
     #[test]
+    fn what_has_ended_is_not_there() {
+        let found = forecast(&[lot(1, ai(100), 1, Some(2))], weekly(ai(70)), day(3));
+        assert_eq!(found.runs_out_at[0], Some(day(3)));
+        assert_eq!(found.expiring_unused, []);
+    }
+
+    #[test]
     fn the_worked_example_comes_out_as_it_is_told() {
         let lots = [lot(1, ai(100), 1, Some(11)), lot(2, ai(500), 1, None)];
         let found = forecast(&lots, weekly(ai(70)), day(1));
