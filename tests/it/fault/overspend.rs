@@ -411,15 +411,21 @@ impl<'a> Round<'a> {
         by_organization
     }
 
-    /// What was lost because it ended, by organization.
+    /// What was lost because it ended, by organization. A capture loses what it does not take of a hold whose lots have
+    /// ended: its movement says that together with what it takes, which the log says by itself.
     async fn read_lost(&self) -> HashMap<String, Credits> {
-        let sums = TYPES
-            .map(|name| format!("CAST(-SUM({name}_credits_available_change + {name}_credits_held_change) AS BIGINT)"));
+        let each = |of: fn(&str) -> String| TYPES.map(of).join(", ");
         let sql = format!(
-            "SELECT m.organization_id, {} FROM credit_movements m JOIN organizations o ON o.id = m.organization_id \
-             WHERE o.name LIKE 'round {} %' AND m.kind IN ('expiry', 'hold_expiry', 'release') \
-             GROUP BY m.organization_id",
-            sums.join(", "),
+            "SELECT x.organization_id, {} FROM ( \
+             SELECT m.organization_id, {} FROM credit_movements m \
+             WHERE m.kind IN ('expiry', 'hold_expiry', 'release', 'capture') \
+             UNION ALL \
+             SELECT l.organization_id, {} FROM credit_consumption_logs l WHERE l.success AND l.hold_id IS NOT NULL \
+             ) AS x JOIN organizations o ON o.id = x.organization_id \
+             WHERE o.name LIKE 'round {} %' GROUP BY x.organization_id",
+            each(|name| format!("CAST(SUM(x.{name}) AS BIGINT)")),
+            each(|name| format!("-(m.{name}_credits_available_change + m.{name}_credits_held_change) AS {name}")),
+            each(|name| format!("-l.{name}_credits_consumed")),
             self.number
         );
         let rows = self.place.rows(sql).await;
