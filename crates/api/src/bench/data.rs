@@ -5,10 +5,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use multicredit_domain::book::DEFAULT_PRIORITY;
 use multicredit_domain::{Amount, Credits, GrantSource, NewGrant, TimeZone};
 use multicredit_store::{Engine, NewApiKey, NewOrganization, Scope, Store, StoreConfig};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use sqlx::{Connection as _, SqliteConnection};
 use uuid::Uuid;
 
+use super::databases;
 use crate::auth;
 
 /// What each organization has of every type.
@@ -86,11 +86,7 @@ pub async fn check(database_url: &str) -> anyhow::Result<(u64, bool)> {
 pub async fn count_charged(database_url: &str) -> anyhow::Result<u64> {
     let count = "SELECT COUNT(*) FROM credit_consumption_logs WHERE success";
     let charged: i64 = match Engine::of_url(database_url)? {
-        Engine::Postgres => {
-            // That counting a long history takes long is expected, and no news.
-            let options: PgConnectOptions = database_url.parse()?;
-            sqlx::query_scalar(count).fetch_one(&mut options.disable_statement_logging().connect().await?).await?
-        }
+        Engine::Postgres => sqlx::query_scalar(count).fetch_one(&mut databases::connect(database_url).await?).await?,
         Engine::Sqlite => {
             sqlx::query_scalar(count).fetch_one(&mut SqliteConnection::connect(database_url).await?).await?
         }

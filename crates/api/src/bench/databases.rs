@@ -4,7 +4,7 @@
 use anyhow::Context;
 use multicredit_store::clock;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use tokio::runtime;
 
 /// Databases that are dropped with this value.
@@ -48,11 +48,15 @@ impl Drop for Databases {
     }
 }
 
+/// Connects to the database of that URL. That some statements of a benchmark take long is expected, and not logged.
+pub async fn connect(url: &str) -> anyhow::Result<PgConnection> {
+    let options: PgConnectOptions = url.parse()?;
+    options.disable_statement_logging().connect().await.context("cannot connect to PostgreSQL")
+}
+
 /// Runs statements without results in the database of that URL.
 pub async fn execute(url: &str, statements: &str) -> anyhow::Result<()> {
-    // That some of them take long is expected, and no news.
-    let options: PgConnectOptions = url.parse()?;
-    let mut connection = options.disable_statement_logging().connect().await.context("cannot connect to PostgreSQL")?;
+    let mut connection = connect(url).await?;
     connection.execute(sqlx::raw_sql(AssertSqlSafe(statements))).await?;
     Ok(connection.close().await?)
 }
