@@ -4,6 +4,7 @@ mod connections;
 mod endpoints;
 mod faults;
 mod kills;
+mod locks;
 mod refused_addresses;
 mod retention;
 mod telling;

@@ -216,6 +216,7 @@ impl Changing {
         };
         deleted.update(transaction).await?;
         let of_endpoint = webhook_cursors::Column::EndpointId.eq(self.id.uuid());
+        cursors::lock(transaction, self.id).await?;
         webhook_cursors::Entity::delete_many().filter(of_endpoint).exec(transaction).await?;
         audit(transaction, self.change((Some(&before), None), at)).await?;
         Ok(true)
@@ -315,7 +316,13 @@ async fn begin_anew(
 ) -> Result<(), StoreError> {
     use webhook_cursors::Column as Cursor;
     let of_endpoint = || Cursor::EndpointId.eq(after.id.uuid());
-    if before.url != after.url || before.enabled != after.enabled {
+    let wants_refused = |endpoint: &WebhookEndpoint| endpoint.events.wants(EventType::CreditsRefused);
+    let is_other = before.url != after.url || before.enabled != after.enabled;
+    let wants_more = wants_refused(after) && !wants_refused(before);
+    if is_other || wants_more {
+        cursors::lock(transaction, after.id).await?;
+    }
+    if is_other {
         webhook_cursors::Entity::update_many()
             .col_expr(Cursor::Failures, Expr::value(0))
             .col_expr(Cursor::DueAt, Expr::value(at))
@@ -323,8 +330,7 @@ async fn begin_anew(
             .exec(transaction)
             .await?;
     }
-    let wants_refused = |endpoint: &WebhookEndpoint| endpoint.events.wants(EventType::CreditsRefused);
-    if wants_refused(after) && !wants_refused(before) {
+    if wants_more {
         webhook_cursors::Entity::update_many()
             .col_expr(Cursor::RefusedAt, Expr::value(at))
             .col_expr(Cursor::RefusedUntil, Expr::value(at))

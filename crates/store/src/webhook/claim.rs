@@ -102,6 +102,9 @@ pub struct WebhookRecord {
     pub progress: Progress,
 }
 
+/// In which order cursors are locked by whoever changes several, so that nobody waits for somebody who waits for them.
+pub(super) const LOCK_ORDER: &str = "c.organization_id, c.endpoint_id";
+
 static INTEREST: LazyLock<Statement> = LazyLock::new(|| {
     Statement::new(vec![Column::new("one", Kind::Int)], |d| {
         let count = |condition, name| format!("COUNT(CASE WHEN {condition} THEN 1 END) AS {name}");
@@ -166,7 +169,7 @@ static CLAIM: LazyLock<Statement> = LazyLock::new(|| {
     })
 });
 
-/// Moves a cursor that is still one's own.
+/// Moves cursors that are still one's own. Like all that change several at once it locks them in one order first.
 static MOVE: LazyLock<Statement> = LazyLock::new(|| {
     let columns = vec![
         Column::new("organization", Kind::Uuid),
@@ -184,12 +187,14 @@ static MOVE: LazyLock<Statement> = LazyLock::new(|| {
     ];
     Statement::of_text(columns, |d| {
         format!(
-            "UPDATE webhook_cursors AS k SET sequence = v.to_sequence, place = v.to_place, told_at = v.to_told_at, \
-             refused_at = v.to_refused_at, refused_id = v.to_refused_id, raised_number = v.to_raised_number, \
-             failures = v.failed, due_at = v.due, leased_until = v.until FROM {} \
-             WHERE k.organization_id = v.organization AND k.endpoint_id = v.endpoint AND k.lease = v.own \
+            "UPDATE webhook_cursors AS k SET sequence = p.to_sequence, place = p.to_place, told_at = p.to_told_at, \
+             refused_at = p.to_refused_at, refused_id = p.to_refused_id, raised_number = p.to_raised_number, \
+             failures = p.failed, due_at = p.due, leased_until = p.until FROM ( \
+             SELECT v.* FROM {} JOIN webhook_cursors c ON c.organization_id = v.organization \
+             AND c.endpoint_id = v.endpoint AND c.lease = v.own ORDER BY {LOCK_ORDER} {}) AS p \
+             WHERE k.organization_id = p.organization AND k.endpoint_id = p.endpoint \
              RETURNING organization_id, endpoint_id",
-            d.source
+            d.source, d.lock_c
         )
     })
 });
@@ -346,7 +351,7 @@ impl Store {
     }
 }
 
-fn pair(row: &QueryResult) -> Result<WebhookPair, sea_orm::DbErr> {
+pub(super) fn pair(row: &QueryResult) -> Result<WebhookPair, sea_orm::DbErr> {
     let organization_id = OrganizationId::new(row.try_get("", "organization_id")?);
     Ok((organization_id, EndpointId::new(row.try_get("", "endpoint_id")?)))
 }

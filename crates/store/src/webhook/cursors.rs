@@ -4,6 +4,7 @@
 //! whatever is committed afterwards has a higher number. Organizations that are made later get their pair when a
 //! deliverer finds it missing, from their first movement on.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use chrono::TimeDelta;
@@ -14,6 +15,8 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::sql::{Cell, Column, Kind, Statement};
 use crate::store::Store;
+
+use super::claim::{LOCK_ORDER, pair};
 
 /// How far before the present the search for consumptions begins. The number decides; this bounds the search, with room
 /// for a clock that is set back.
@@ -74,6 +77,24 @@ static ADD_MISSING: LazyLock<Statement> = LazyLock::new(|| {
     })
 });
 
+static LOCK: LazyLock<Statement> = LazyLock::new(|| {
+    Statement::of_text(vec![Column::new("endpoint_id", Kind::Uuid)], |d| {
+        format!(
+            "SELECT COUNT(*) AS locked FROM (SELECT 1 AS one FROM {} \
+             JOIN webhook_cursors c ON c.endpoint_id = v.endpoint_id ORDER BY {LOCK_ORDER} {}) AS l",
+            d.source, d.lock_c
+        )
+    })
+});
+
+/// Locks all pairs of an endpoint, before they are changed or removed together.
+pub(crate) async fn lock(transaction: &DatabaseTransaction, endpoint_id: EndpointId) -> Result<(), StoreError> {
+    let mut rows = LOCK.rows();
+    rows.cell(Cell::Uuid(endpoint_id.uuid())).end();
+    LOCK.query_in(transaction, &rows).await?;
+    Ok(())
+}
+
 /// Begins the pairs of a new endpoint, of one organization or of all there are.
 pub(crate) async fn begin(
     transaction: &DatabaseTransaction,
@@ -107,9 +128,11 @@ impl Store {
             let beginning: Timestamp =
                 BEGINNING.parse().map_err(|_| StoreError::Internal("the beginning is none".to_owned()))?;
             let mut rows = ADD_MISSING.rows();
-            for row in &missing {
-                rows.cell(Cell::Uuid(row.try_get("", "endpoint_id")?))
-                    .cell(Cell::Uuid(row.try_get("", "organization_id")?))
+            // In one order: whoever makes the same pairs at this moment waits, and is not waited for.
+            let missing = missing.iter().map(pair).collect::<Result<BTreeSet<_>, _>>()?;
+            for (organization_id, endpoint_id) in &missing {
+                rows.cell(Cell::Uuid(endpoint_id.uuid()))
+                    .cell(Cell::Uuid(organization_id.uuid()))
                     .cell(Cell::Time(beginning))
                     .cell(Cell::Time(now))
                     .cell(Cell::Uuid(Uuid::nil()))

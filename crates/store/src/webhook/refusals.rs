@@ -15,6 +15,8 @@ use crate::ledger::fence;
 use crate::sql::{Cell, Column, Kind, Statement};
 use crate::store::Store;
 
+use super::claim::LOCK_ORDER;
+
 /// How many organizations are fenced in together.
 const PAGE: usize = 100;
 
@@ -37,10 +39,13 @@ static RAISE: LazyLock<Statement> = LazyLock::new(|| {
     let columns = vec![Column::new("organization", Kind::Uuid), Column::new("fence", Kind::Time)];
     Statement::new(columns, |d| {
         format!(
-            "UPDATE webhook_cursors AS k SET refused_until = v.fence FROM {} \
-             WHERE k.organization_id = v.organization AND k.refused_until < v.fence AND k.endpoint_id IN \
-             (SELECT e.id FROM webhook_endpoints e WHERE e.enabled AND e.wants_refused)",
-            d.source
+            "UPDATE webhook_cursors AS k SET refused_until = p.fence FROM ( \
+             SELECT c.organization_id AS organization, c.endpoint_id AS endpoint, v.fence FROM {} \
+             JOIN webhook_cursors c ON c.organization_id = v.organization AND c.refused_until < v.fence \
+             JOIN webhook_endpoints e ON e.id = c.endpoint_id AND e.enabled AND e.wants_refused \
+             ORDER BY {LOCK_ORDER} {}) AS p \
+             WHERE k.organization_id = p.organization AND k.endpoint_id = p.endpoint",
+            d.source, d.lock_c
         )
     })
 });
