@@ -5,8 +5,10 @@
 //! refused, and there is no layer in between that costs without giving.
 
 use std::collections::{BTreeMap, HashMap};
+use std::future::ready;
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use poem::endpoint::{BoxEndpoint, make_sync};
 use poem::http::{HeaderValue, Method};
 use poem::{Body, Endpoint, EndpointExt as _, Request, Response, Route};
@@ -105,20 +107,27 @@ impl Methods {
         let method = if method == Method::HEAD { &Method::GET } else { method };
         self.operations.iter().find(|(other, _)| other == method).map(|(_, operation)| operation)
     }
+
+    /// The operation that is asked for, once the query string is known to be one of it.
+    fn operation(&self, request: &mut Request) -> Result<&Operation, Problem> {
+        let operation = self.find(request.method()).ok_or_else(|| Problem::method_not_allowed(self.allow.clone()))?;
+        if request.uri().query().is_some() {
+            let pairs = query_pairs(request, &operation.query)?;
+            request.set_data(pairs);
+        }
+        Ok(operation)
+    }
 }
 
 impl Endpoint for Methods {
     type Output = Response;
 
-    async fn call(&self, mut request: Request) -> poem::Result<Response> {
-        let Some(operation) = self.find(request.method()) else {
-            return Err(Problem::method_not_allowed(self.allow.clone()).into());
-        };
-        if request.uri().query().is_some() {
-            let pairs = query_pairs(&request, &operation.query)?;
-            request.set_data(pairs);
+    // No `async fn`: its future would keep room for the request twice, for as long as the request is in hand.
+    fn call(&self, mut request: Request) -> impl Future<Output = poem::Result<Response>> + Send {
+        match self.operation(&mut request) {
+            Ok(operation) => Either::Left(operation.endpoint.call(request)),
+            Err(problem) => Either::Right(ready(Err(problem.into()))),
         }
-        operation.endpoint.call(request).await
     }
 }
 

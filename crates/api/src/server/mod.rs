@@ -26,7 +26,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use poem::http::uri::Scheme;
 use poem::http::{Request, Response};
 use poem::web::{LocalAddr, RemoteAddr};
-use poem::{Addr, Endpoint};
+use poem::{Addr, Endpoint, IntoResponse};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -157,15 +157,19 @@ impl<E: Endpoint + 'static> Server<E> {
         let _ = watcher.watch(http.serve_connection(stream, service)).await;
     }
 
-    async fn answer(
+    // No `async fn`, which would keep room for the request as it came for as long as the request is in hand.
+    fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
         local: LocalAddr,
         remote: RemoteAddr,
         activity: Arc<Activity>,
-    ) -> Result<Response<BoxBody<Bytes, io::Error>>, Infallible> {
-        let _in_hand = activity.begin();
+    ) -> impl Future<Output = Result<Response<BoxBody<Bytes, io::Error>>, Infallible>> {
         let request = poem::Request::from((request, local, remote, Scheme::HTTP));
-        Ok(self.endpoint.get_response(request).await.into())
+        async move {
+            let _in_hand = activity.begin();
+            let answer = self.endpoint.call(request).await.map(IntoResponse::into_response);
+            Ok(answer.unwrap_or_else(|error| error.into_response()).into())
+        }
     }
 }
