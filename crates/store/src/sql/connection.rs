@@ -84,7 +84,10 @@ pub(crate) fn connect_options_sqlite(config: &StoreConfig) -> Result<SqliteConne
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
-        .busy_timeout(limits::SQLITE_BUSY_TIMEOUT);
+        .busy_timeout(limits::SQLITE_BUSY_TIMEOUT)
+        // A statement that writes many rows keeps what it changes, to take it back by itself: in memory rather than in a file
+        // of its own, which was a tenth of the time that a batch of consumptions took.
+        .pragma("temp_store", "MEMORY");
     Ok(with_logging(options, config))
 }
 
