@@ -34,11 +34,21 @@ async fn number(connection: &impl ConnectionTrait, sql: &str) -> i64 {
     connection.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap()
 }
 
+/// All that consumptions read and write.
+const TABLES: [&str; 6] = [
+    "organizations",
+    "credit_grants",
+    "credit_movements",
+    "credit_consumption_logs",
+    "idempotency_keys",
+    "credit_actions",
+];
+
 /// Somebody who has all hot tables open, as they were, for as long as it takes.
 async fn long_reader(connection: &DatabaseConnection) -> (sea_orm::DatabaseTransaction, i64) {
     let options = (Some(IsolationLevel::RepeatableRead), Some(AccessMode::ReadOnly));
     let reader = connection.begin_with_config(options.0, options.1).await.unwrap();
-    for table in ["organizations", "credit_grants", "credit_movements", "idempotency_keys", "credit_actions"] {
+    for table in TABLES {
         number(&reader, &format!("SELECT COUNT(*) FROM {table}")).await;
     }
     let balance = number(&reader, BALANCE).await;

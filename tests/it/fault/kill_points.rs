@@ -10,6 +10,7 @@ use tests::proxy::{Proxy, Stop};
 use tests::{Engine, TestDb, run};
 
 use super::place::{ADMIN_KEY, verify};
+use super::plant::plant;
 use crate::cli::process::{Server, program};
 
 /// By which way a consumption goes.
@@ -88,6 +89,7 @@ async fn kept(db: &TestDb) -> i64 {
 fn killed(way: Way, kill: Kill) {
     run(Engine::Postgres, async |db| {
         let (proxy, url) = Proxy::before_database(db.url()).await;
+        plant(db.url(), Some(&proxy)).await;
         let server = serve(&url).await;
         let admin = server.client.with_key(ADMIN_KEY);
         let path = path(&admin).await;
