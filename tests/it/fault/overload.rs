@@ -81,9 +81,9 @@ impl Pressed {
         self.note(tally)
     }
 
-    /// What of the server is in memory, in bytes.
-    pub fn memory(&self) -> u64 {
-        memory_of(self.place.servers[0].id())
+    /// The server's process.
+    pub fn process(&self) -> u32 {
+        self.place.servers[0].id()
     }
 
     /// What the ledger says otherwise than the answers did.
@@ -97,34 +97,45 @@ impl Pressed {
 }
 
 /// The resident memory of a process, in bytes.
-pub fn memory_of(process: u32) -> u64 {
+fn memory_of(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1_024
 }
 
-/// The most memory that a process has from now on, until it is asked.
-struct MostMemory {
-    most: Arc<AtomicU64>,
-    is_over: Arc<AtomicBool>,
+/// What memory a process has from now on, until it is asked.
+#[derive(Default)]
+pub struct MemoryWatch(Arc<Watched>);
+
+#[derive(Default)]
+struct Watched {
+    most: AtomicU64,
+    sum: AtomicU64,
+    looks: AtomicU64,
+    is_over: AtomicBool,
 }
 
-impl MostMemory {
-    fn of(process: u32) -> Self {
-        let (most, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let watching = (Arc::clone(&most), Arc::clone(&is_over));
+impl MemoryWatch {
+    pub fn of(process: u32) -> Self {
+        let watch = Self::default();
+        let watched = Arc::clone(&watch.0);
         tokio::spawn(async move {
-            while !watching.1.load(Ordering::Relaxed) {
-                watching.0.fetch_max(memory_of(process), Ordering::Relaxed);
+            while !watched.is_over.load(Ordering::Relaxed) {
+                let memory = memory_of(process);
+                watched.most.fetch_max(memory, Ordering::Relaxed);
+                watched.sum.fetch_add(memory, Ordering::Relaxed);
+                watched.looks.fetch_add(1, Ordering::Relaxed);
                 sleep(Duration::from_millis(100)).await;
             }
         });
-        Self { most, is_over }
+        watch
     }
 
-    fn end(&self) -> u64 {
-        self.is_over.store(true, Ordering::Relaxed);
-        self.most.load(Ordering::Relaxed)
+    /// The most and the mean, in bytes.
+    pub fn end(&self) -> (u64, u64) {
+        self.0.is_over.store(true, Ordering::Relaxed);
+        let looks = self.0.looks.load(Ordering::Relaxed).max(1);
+        (self.0.most.load(Ordering::Relaxed), self.0.sum.load(Ordering::Relaxed) / looks)
     }
 }
 
@@ -148,11 +159,12 @@ async fn twice_of_what_it_can_take_is_refused_at_once_and_hurts_nobody_for_long(
     let mut pressed = Pressed::start(distance).await;
     let peak = pressed.peak(measured).await;
     let times = setting("TIMES", 2.0);
+    let calm = MemoryWatch::of(pressed.process());
     let before = pressed.at(peak / 2.0, measured).await;
-    let memory_before = pressed.memory();
-    let watch = MostMemory::of(pressed.place.servers[0].id());
+    let memory_before = calm.end().1;
+    let watch = MemoryWatch::of(pressed.process());
     let over = pressed.at(peak * times, overloaded).await;
-    let more_memory = watch.end().saturating_sub(memory_before) >> 20;
+    let more_memory = watch.end().0.saturating_sub(memory_before) >> 20;
     let after = pressed.at(peak / 2.0, measured.max(Duration::from_secs(3))).await;
     let goodput = over.goodput(overloaded);
     let p99_before = before.done.percentile(990);
@@ -161,7 +173,7 @@ async fn twice_of_what_it_can_take_is_refused_at_once_and_hurts_nobody_for_long(
     report(&format!(
         "| {} | overload, {} ms from the database, seed {} | {} s | peak {peak:.0}/s; {times} times that for {} s: {goodput:.0}/s done ({:.0} % of the \
          peak), p99 {}; {} of {} refused, p50 {}, p99 {}, p99.9 {}; {} not answered, {} not sent for want of connections; {} connections, \
-         {more_memory} MiB more memory; at half the peak p99 {} before, {} after, back after {back} s | {} |",
+         {more_memory} MiB more memory than {}; at half the peak p99 {} before, {} after, back after {back} s | {} |",
         today(),
         distance.as_millis(),
         seed(),
@@ -177,6 +189,7 @@ async fn twice_of_what_it_can_take_is_refused_at_once_and_hurts_nobody_for_long(
         over.unanswered,
         over.unsent,
         over.connections,
+        memory_before >> 20,
         ms(p99_before),
         ms(after.done.percentile(990)),
         violations.len()
