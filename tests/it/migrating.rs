@@ -13,6 +13,8 @@ use tests::fixtures::{ai, key, organization, request, store};
 use tests::{Engine, TestDb, run};
 use tokio::time::sleep;
 
+use crate::fault::plant::plant;
+
 /// The last of those that made the first schema, and that changed as a whole what servers use.
 const FIRST_SCHEMA: &str = "m20261122_000032_usage_summary_of_totals";
 
@@ -106,6 +108,7 @@ async fn migrate_under_load(db: &TestDb, steps: u32) {
     let reading = db.connect().await.unwrap();
     let (reader, seen) = long_reader(&reading).await;
     let before = spent.load(Ordering::SeqCst);
+    plant(db.url(), None).await;
     let mut applied = migration::migrate_up(&connection).await.unwrap();
     sleep(Duration::from_millis(100)).await;
     is_over.store(true, Ordering::SeqCst);

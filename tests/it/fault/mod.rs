@@ -8,7 +8,7 @@ mod load;
 mod overload;
 mod overspend;
 mod place;
-mod plant;
+pub mod plant;
 mod pressure;
 mod small_disk;
 mod soak;

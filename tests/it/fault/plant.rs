@@ -19,6 +19,8 @@ pub enum Plant {
     SkippedLock,
     /// After a lost connection nothing of the batch is ever found.
     ForgottenDoubt,
+    /// Whatever changes the schema keeps all accounts locked meanwhile.
+    GreedyMigration,
 }
 
 impl Plant {
@@ -30,6 +32,7 @@ impl Plant {
             "forgotten_keys" => Some(Self::ForgottenKeys),
             "skipped_lock" => Some(Self::SkippedLock),
             "forgotten_doubt" => Some(Self::ForgottenDoubt),
+            "greedy_migration" => Some(Self::GreedyMigration),
             other => panic!("no bug is named {other}"),
         }
     }
@@ -40,7 +43,7 @@ impl Plant {
             Self::SkippedLock => Some(Lie { of: " FOR NO KEY UPDATE OF c", instead: "" }),
             // The beginning of every search for a batch.
             Self::ForgottenDoubt => Some(Lie { of: "AND l.id = v.id", instead: "AND l.id = v.id AND false" }),
-            Self::EarlyAnswer | Self::ForgottenKeys => None,
+            Self::EarlyAnswer | Self::ForgottenKeys | Self::GreedyMigration => None,
         }
     }
 
@@ -50,6 +53,11 @@ impl Plant {
             Self::ForgottenKeys => Some(
                 "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
                  CREATE TRIGGER forget BEFORE INSERT ON idempotency_keys FOR EACH ROW EXECUTE FUNCTION forget()",
+            ),
+            Self::GreedyMigration => Some(
+                "CREATE FUNCTION greed() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN \
+                 LOCK TABLE organization_credits IN ACCESS EXCLUSIVE MODE; PERFORM pg_sleep(4); END'; \
+                 CREATE EVENT TRIGGER greed ON ddl_command_start EXECUTE FUNCTION greed()",
             ),
             Self::SkippedLock | Self::ForgottenDoubt => None,
         }

@@ -58,7 +58,7 @@ fn cursors_are_locked_in_the_order_of_their_organizations() {
         Engine::Postgres,
         served(async |app| {
             let receiver = Receiver::start().await;
-            let hook = hook(&app, &receiver, None, None).await;
+            let hook = hook(app, &receiver, None, None).await;
             let mut organizations = Vec::new();
             for number in 0..ORGANIZATIONS {
                 let made = app.organization(&format!("o{number}"), json!({})).await;
@@ -76,14 +76,14 @@ fn cursors_are_locked_in_the_order_of_their_organizations() {
                 .map(|claim| WebhookRecord { claim, delivery: None, progress: Progress::Release })
                 .collect();
             records.sort_by_key(|record| std::cmp::Reverse(record.claim.organization_id));
-            let written = assert_in_order(&app, &organizations, app.store.record_webhooks(records)).await;
+            let written = assert_in_order(app, &organizations, app.store.record_webhooks(records)).await;
             assert_eq!(written.unwrap(), [true; ORGANIZATIONS]);
 
             let path = &hook.path;
             let disabled = app.admin.patch(path).json(json!({ "enabled": false })).into_future();
-            assert_in_order(&app, &organizations, disabled).await.expect(200);
+            assert_in_order(app, &organizations, disabled).await.expect(200);
             let deleted = app.admin.delete(path).into_future();
-            assert_in_order(&app, &organizations, deleted).await.expect(204);
+            assert_in_order(app, &organizations, deleted).await.expect(204);
         }),
     );
 }

@@ -93,7 +93,7 @@ impl<E: Endpoint<Output = Response>> Envelope<E> {
             }
             Err((problem, operation)) => {
                 failed(&problem);
-                let answer = if about.is_page {
+                let answer = if about.place == Place::Dashboard {
                     dashboard::problem_page(problem, request_id.as_str())
                 } else {
                     problem.into_answer(request_id.as_str())
@@ -107,7 +107,7 @@ impl<E: Endpoint<Output = Response>> Envelope<E> {
         let took = about.started.elapsed();
         self.state.http.answered(operation, response.status(), took);
         log::answered(operation, response.status(), took);
-        if about.is_traced {
+        if self.state.settings.traced {
             log::complete(&Span::current(), operation, response.status());
         }
         response
@@ -117,23 +117,38 @@ impl<E: Endpoint<Output = Response>> Envelope<E> {
 /// What is said of a request beside its answer, told before it is taken apart.
 struct About {
     started: Instant,
-    is_traced: bool,
     is_head: bool,
     is_from_tls: bool,
-    is_api: bool,
-    is_page: bool,
+    place: Place,
+}
+
+/// Which part of the service is asked.
+#[derive(PartialEq, Eq)]
+enum Place {
+    Api,
+    Dashboard,
+    Elsewhere,
+}
+
+impl Place {
+    fn of(path: &str) -> Self {
+        if path.starts_with("/v1") {
+            Self::Api
+        } else if dashboard::is_below(path) {
+            Self::Dashboard
+        } else {
+            Self::Elsewhere
+        }
+    }
 }
 
 impl About {
-    fn of(request: &Request, is_traced: bool) -> Self {
-        let path = request.uri().path();
+    fn of(request: &Request) -> Self {
         Self {
             started: Instant::now(),
-            is_traced,
             is_head: request.method() == Method::HEAD,
             is_from_tls: is_forwarded_from_tls(request),
-            is_api: path.starts_with("/v1"),
-            is_page: dashboard::is_below(path),
+            place: Place::of(request.uri().path()),
         }
     }
 
@@ -143,7 +158,7 @@ impl About {
         if self.is_from_tls {
             headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
         }
-        if self.is_api {
+        if self.place == Place::Api {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
     }
@@ -160,13 +175,11 @@ impl<E: Endpoint<Output = Response>> Endpoint for Envelope<E> {
     // No `async fn`, and the request in a box: each future that a request passes through by value keeps room for it, often
     // twice, for as long as the request is in hand. It was 4 KiB of a connection's 33.
     fn call(&self, request: Request) -> impl Future<Output = poem::Result<Response>> + Send {
-        let about = About::of(&request, self.state.settings.traced);
+        let about = About::of(&request);
         let request_id = RequestId::of(&request);
-        let span = if about.is_traced {
-            log::traced_span(&request, &request_id)
-        } else {
-            log::span(request.method(), &request_id)
-        };
+        let is_traced = self.state.settings.traced;
+        let span =
+            if is_traced { log::traced_span(&request, &request_id) } else { log::span(request.method(), &request_id) };
         let request = Box::new(request);
         async move {
             let context = Context::new(self.state.clone(), request_id.clone());

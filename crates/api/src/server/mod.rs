@@ -168,8 +168,8 @@ impl<E: Endpoint + 'static> Server<E> {
         let request = poem::Request::from((request, local, remote, Scheme::HTTP));
         async move {
             let _in_hand = activity.begin();
-            let answer = self.endpoint.call(request).await.map(IntoResponse::into_response);
-            Ok(answer.unwrap_or_else(|error| error.into_response()).into())
+            let answer = self.endpoint.call(request).await;
+            Ok(answer.map_or_else(poem::Error::into_response, IntoResponse::into_response).into())
         }
     }
 }
