@@ -70,9 +70,11 @@ overload: ## Load a server with twice of what it can take for a minute; adds to 
 	MULTICREDIT_FAULT_SECONDS=60 MULTICREDIT_FAULT_PEAK_SECONDS=10 MULTICREDIT_FAULT_CONNECTIONS=16000 \
 		MULTICREDIT_FAULT_DISTANCE_MS=40 $(fault_run) fault::overload
 
+# Over as many connections as half of the load needs: with whatever waits, memory goes up and down by more than a leak would.
 .PHONY: soak
 soak: ## Load a server with half of what it can take for an hour; adds to docs/results/fault.md
-	MULTICREDIT_FAULT_SECONDS=3600 MULTICREDIT_FAULT_PEAK_SECONDS=10 $(fault_run) fault::soak
+	MULTICREDIT_FAULT_SECONDS=3600 MULTICREDIT_FAULT_PEAK_SECONDS=10 MULTICREDIT_FAULT_CONNECTIONS=96 \
+		$(fault_run) fault::soak
 
 # Advisories are left out: their database comes over the network, from where not everybody may fetch. `cargo deny check
 # advisories` does it where one may.
