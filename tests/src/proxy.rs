@@ -82,8 +82,18 @@ struct Shared {
     partition: watch::Sender<bool>,
     /// Where the next connection of the ledger is to stand still that comes there.
     stop: Mutex<Option<Stop>>,
-    /// Whether one stands still.
-    stands_still: watch::Sender<bool>,
+    standing: watch::Sender<Standing>,
+}
+
+/// What has become of the connection that is to stand still. It goes from one to the next and never back, since both
+/// directions of a connection can come to the point, and one of them after the other has gone on.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Standing {
+    #[default]
+    NotYet,
+    Still,
+    /// It has ended, or is about to.
+    Over,
 }
 
 /// A proxy before a server.
@@ -161,6 +171,7 @@ impl Proxy {
 
     /// Has a connection stand still there, the next time that one comes there which has moved credits before.
     pub fn stop(&self, stop: Stop) {
+        self.shared.standing.send_replace(Standing::NotYet);
         *self.shared.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
     }
 
@@ -170,12 +181,13 @@ impl Proxy {
     ///
     /// Never.
     pub async fn stopped(&self) {
-        self.shared.stands_still.subscribe().wait_for(|stands_still| *stands_still).await.expect("the proxy is here");
+        let mut standing = self.shared.standing.subscribe();
+        standing.wait_for(|standing| *standing == Standing::Still).await.expect("the proxy is here");
     }
 
     /// Ends the connection that stands still, on both sides.
     pub fn hang_up(&self) {
-        self.shared.stands_still.send_replace(false);
+        self.shared.standing.send_replace(Standing::Over);
     }
 
     /// Lets nothing through any more, in any direction, or everything again.
@@ -212,9 +224,15 @@ impl Shared {
 
     /// Stands still until the connection is to end.
     async fn stand_still(&self) {
-        self.stands_still.send_replace(true);
+        self.standing.send_if_modified(|standing| {
+            let comes = *standing == Standing::NotYet;
+            if comes {
+                *standing = Standing::Still;
+            }
+            comes
+        });
         // The sender lives as long as this value.
-        let _ = self.stands_still.subscribe().wait_for(|stands_still| !stands_still).await;
+        let _ = self.standing.subscribe().wait_for(|standing| *standing == Standing::Over).await;
     }
 
     /// The message that prepares a statement, as it is passed on.

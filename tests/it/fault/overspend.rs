@@ -129,7 +129,7 @@ async fn what_a_capture_loses_of_lots_that_have_ended_has_ended() {
     let organization = &round.organizations[1];
     let path = format!("/v1/organizations/{}", organization.id);
     let hold = json!({ "action": "ai_chat", "quantity": 20, "ttl_seconds": 600 });
-    let asked = [round.ending_grant(&path), Asked::of(format!("{path}/holds"), round.key(), hold)];
+    let asked = [Round::ending_grant(&path, round.key()), Asked::of(format!("{path}/holds"), round.key(), hold)];
     for asked in asked {
         round.send(0, &[asked]).await;
     }
@@ -284,18 +284,18 @@ impl<'a> Round<'a> {
                 let path = format!("{path}/consumptions/{}/refund", book.refundable.swap_remove(nth));
                 Asked::of(path, key, json!({ "quantity": 1, "reason": "overspend" }))
             }
-            8 if organization.has_endings => self.ending_grant(&path),
+            8 if organization.has_endings => Self::ending_grant(&path, key),
             9 if !book.done.is_empty() => book.done[random.below(book.done.len())].clone(),
             _ => spending(path, random, key),
         }
     }
 
     /// Credits that end soon, and are spent before others.
-    fn ending_grant(&self, path: &str) -> Asked {
+    fn ending_grant(path: &str, key: String) -> Asked {
         let expires_at = (multicredit_store::clock::now() + TimeDelta::seconds(SHORT_SECONDS)).to_rfc3339();
         let credits = each_type(ENDING.cast_unsigned());
         let body = json!({ "credits": credits, "source": "promotion", "priority": 1, "expires_at": expires_at });
-        Asked::of(format!("{path}/grants"), self.key(), body)
+        Asked::of(format!("{path}/grants"), key, body)
     }
 
     /// Buys credits for organizations that have run out of them, as a rule not at once.

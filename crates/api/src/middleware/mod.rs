@@ -85,7 +85,7 @@ impl<E: Endpoint<Output = Response>> Envelope<E> {
 
     /// The answer, and a problem as one.
     async fn answer_anyhow(&self, request: Box<Request>, context: Context, about: &About) -> Response {
-        let request_id = context.request_id().clone();
+        let request_id = about.request_id.as_str();
         let (mut response, operation) = match self.answer(request, context).await {
             Ok(response) => {
                 let operation = response.data::<OperationId>().copied();
@@ -94,9 +94,9 @@ impl<E: Endpoint<Output = Response>> Envelope<E> {
             Err((problem, operation)) => {
                 failed(&problem);
                 let answer = if about.place == Place::Dashboard {
-                    dashboard::problem_page(problem, request_id.as_str())
+                    dashboard::problem_page(problem, request_id)
                 } else {
-                    problem.into_answer(request_id.as_str())
+                    problem.into_answer(request_id)
                 };
                 (answer, operation)
             }
@@ -116,6 +116,7 @@ impl<E: Endpoint<Output = Response>> Envelope<E> {
 
 /// What is said of a request beside its answer, told before it is taken apart.
 struct About {
+    request_id: RequestId,
     started: Instant,
     is_head: bool,
     is_from_tls: bool,
@@ -145,6 +146,7 @@ impl Place {
 impl About {
     fn of(request: &Request) -> Self {
         Self {
+            request_id: RequestId::of(request),
             started: Instant::now(),
             is_head: request.method() == Method::HEAD,
             is_from_tls: is_forwarded_from_tls(request),
@@ -154,6 +156,7 @@ impl About {
 
     /// Writes the headers that every answer carries.
     fn write(&self, headers: &mut HeaderMap) {
+        headers.insert(X_REQUEST_ID, self.request_id.header());
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if self.is_from_tls {
             headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
@@ -176,17 +179,15 @@ impl<E: Endpoint<Output = Response>> Endpoint for Envelope<E> {
     // twice, for as long as the request is in hand. It was 4 KiB of a connection's 33.
     fn call(&self, request: Request) -> impl Future<Output = poem::Result<Response>> + Send {
         let about = About::of(&request);
-        let request_id = RequestId::of(&request);
+        let id = &about.request_id;
         let is_traced = self.state.settings.traced;
-        let span =
-            if is_traced { log::traced_span(&request, &request_id) } else { log::span(request.method(), &request_id) };
+        let span = if is_traced { log::traced_span(&request, id) } else { log::span(request.method(), id) };
         let request = Box::new(request);
         async move {
-            let context = Context::new(self.state.clone(), request_id.clone());
+            let context = Context::new(self.state.clone(), about.request_id.clone());
             let standing = context.shared_standing();
             let mut response = self.answer_anyhow(request, context, &about).instrument(span).await;
             let headers = response.headers_mut();
-            headers.insert(X_REQUEST_ID, request_id.header());
             if let Some(standing) = standing {
                 standing.write(headers);
             }
