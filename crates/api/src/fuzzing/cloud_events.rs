@@ -47,9 +47,15 @@ fn one(text: &str) -> bool {
     let item = |event: CloudEvent| event.into_item(OrganizationId::new(Uuid::nil()), window).expect("any time will do");
     let (item, again) = (item(event), item(again));
     assert_eq!((&item.request, item.key), (&again.request, again.key));
-    let fields: serde_json::Value = serde_json::from_str(text).expect("an event is JSON");
-    let key =
-        IdempotencyKey::of_event(fields["source"].as_str().expect("a source"), fields["id"].as_str().expect("an id"));
-    assert_eq!(item.key, key.ok());
+    let named: Named = serde_json::from_str(text).expect("an event has a name");
+    assert_eq!(item.key, IdempotencyKey::of_event(&named.source, &named.id).ok());
     true
+}
+
+/// What names an event. Whatever else is in it is not looked at, as in an event that is read: a number may be beyond what
+/// any type of ours holds.
+#[derive(serde::Deserialize)]
+struct Named {
+    source: String,
+    id: String,
 }
