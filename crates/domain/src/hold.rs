@@ -286,3 +286,163 @@ fn short(price: &Price, required: Credits, available: Credits, held: Credits) ->
         max_affordable_quantity: available.checked_add(held).map_or(0, |all| price.max_affordable_quantity(all)),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::account::{Account, Balance};
+    use crate::amount::Amount;
+    use crate::book::Pages;
+    use crate::credit::CreditType;
+    use crate::grant::{GrantSource, GrantState, NewGrant};
+    use crate::id::OrganizationId;
+    use crate::organization::OrganizationStatus;
+
+    const START: Timestamp = Timestamp::UNIX_EPOCH;
+
+    /// Ten credits that end after a minute, and are spent first.
+    const SHORT: GrantId = GrantId::new(Uuid::from_u128(1));
+
+    /// Fifty that do not.
+    const LONG: GrantId = GrantId::new(Uuid::from_u128(2));
+
+    const HOLD: HoldId = HoldId::new(Uuid::from_u128(3));
+
+    fn ai(value: i64) -> Credits {
+        Credits::of(CreditType::Ai, Amount::new(value).unwrap())
+    }
+
+    fn quantity(value: i64) -> Quantity {
+        Quantity::new(value).unwrap()
+    }
+
+    fn seconds(count: i64) -> Timestamp {
+        START + TimeDelta::seconds(count)
+    }
+
+    fn price() -> Price {
+        let (costs, unit_size) = (ai(1), Quantity::ONE);
+        Price { version: 1, costs, unit_size, active: true, effective_at: START, description: None }
+    }
+
+    /// A book with both lots, and twenty of their credits held for two minutes.
+    fn book() -> Book {
+        let mut book = Book::new(Account::open(OrganizationId::MIN, START), Pages::default());
+        for (id, credits, priority, expires_at) in [(SHORT, 10, 1, Some(seconds(60))), (LONG, 50, 2, None)] {
+            let (credits, source) = (ai(credits), GrantSource::Purchase);
+            let new = NewGrant {
+                credits,
+                source,
+                priority,
+                effective_at: None,
+                expires_at,
+                reference: None,
+                top_up_id: None,
+            };
+            book.grant(id, &new, START).unwrap();
+        }
+        let action = ActionType::new("ai_chat").unwrap();
+        let new = NewHold { action, quantity: quantity(20), ttl_seconds: 120, actor: None };
+        book.place_hold(HOLD, &new, &[price()], START).unwrap();
+        book
+    }
+
+    fn capture(book: &mut Book, asked: Option<i64>, at: Timestamp) -> Result<Captured, Denial> {
+        let consumption_id = ConsumptionId::new(Uuid::from_u128(4));
+        book.capture(HOLD, asked.map(quantity), &price(), consumption_id, at)
+    }
+
+    /// What a movement drew, and what of it went back, lot by lot.
+    fn drawn(book: &Book, sequence: i64) -> Vec<(GrantId, Credits, Credits)> {
+        let draws = book.draws.values().filter(|draw| draw.sequence == sequence);
+        draws.map(|draw| (draw.grant_id, draw.drawn, draw.returned)).collect()
+    }
+
+    fn remaining(book: &Book) -> [Credits; 2] {
+        [SHORT, LONG].map(|id| book.lot(id).unwrap().remaining)
+    }
+
+    #[test]
+    fn a_hold_draws_in_burn_order_and_lasts_as_long_as_was_asked() {
+        let book = book();
+        let hold = book.hold(HOLD).unwrap();
+        assert_eq!((hold.expires_at, hold.credits, hold.sequence), (seconds(120), ai(20), 3));
+        assert_eq!(drawn(&book, 3), [(SHORT, ai(10), ai(0)), (LONG, ai(10), ai(0))]);
+        assert_eq!(remaining(&book), [ai(0), ai(40)]);
+        assert_eq!(book.account.balance(), Balance { available: ai(40), held: ai(20) });
+    }
+
+    #[test]
+    fn a_capture_draws_what_it_spends_and_gives_the_rest_to_the_lot_it_came_from() {
+        let mut book = book();
+        let captured = capture(&mut book, Some(12), START).unwrap();
+        assert_eq!((captured.quantity, captured.spent.consumed, captured.spent.sequence), (quantity(12), ai(12), 4));
+        assert_eq!(book.movements().last().map(|movement| movement.sequence), Some(4));
+        assert_eq!(drawn(&book, 3), [(SHORT, ai(10), ai(10)), (LONG, ai(10), ai(10))]);
+        assert_eq!(drawn(&book, 4), [(SHORT, ai(10), ai(0)), (LONG, ai(2), ai(0))]);
+        assert_eq!(remaining(&book), [ai(0), ai(48)]);
+        assert_eq!(book.account.balance(), Balance { available: ai(48), held: ai(0) });
+    }
+
+    #[test]
+    fn a_part_that_is_not_spent_leaves_no_draw() {
+        let mut book = book();
+        capture(&mut book, Some(4), START).unwrap();
+        assert_eq!(drawn(&book, 4), [(SHORT, ai(4), ai(0))]);
+        assert_eq!(remaining(&book), [ai(6), ai(50)]);
+    }
+
+    #[test]
+    fn a_part_whose_lot_has_ended_does_not_go_back() {
+        let mut book = book();
+        book.settle(seconds(60)).unwrap();
+        book.release(HOLD, seconds(60)).unwrap();
+        assert_eq!(remaining(&book), [ai(0), ai(50)]);
+        assert_eq!(book.account.balance(), Balance { available: ai(50), held: ai(0) });
+    }
+
+    #[test]
+    fn who_may_not_spend_may_capture_what_is_held_and_no_more() {
+        let mut book = book();
+        book.account.status = OrganizationStatus::Frozen;
+        assert_eq!(capture(&mut book, Some(21), START), Err(Refusal::OrganizationFrozen.into()));
+        assert_eq!(capture(&mut book, None, START).unwrap().spent.consumed, ai(20));
+    }
+
+    #[test]
+    fn a_hold_is_released_once_and_a_captured_one_not_at_all() {
+        let mut released = book();
+        let once = released.release(HOLD, START).unwrap();
+        assert_eq!(once.state, HoldState::Released);
+        let movements = released.movements().len();
+        assert_eq!(released.release(HOLD, seconds(1)), Ok(once));
+        assert_eq!(released.movements().len(), movements);
+        assert_eq!(released.movements().last().map(|movement| movement.kind), Some(MovementKind::Release));
+
+        let mut captured = book();
+        capture(&mut captured, None, START).unwrap();
+        assert_eq!(captured.release(HOLD, START), Err(Refusal::HoldFinalized.into()));
+    }
+
+    #[test]
+    fn a_hold_that_is_extended_lasts_as_long_from_then_on() {
+        let mut book = book();
+        assert_eq!(book.extend(HOLD, 300, seconds(10)).unwrap().expires_at, seconds(310));
+        assert_eq!(book.hold(HOLD).unwrap().expires_at, seconds(310));
+    }
+
+    #[test]
+    fn a_lot_that_ends_with_its_hold_takes_its_part_back_first() {
+        let mut book = book();
+        book.extend(HOLD, 60, START).unwrap();
+        book.settle(seconds(60)).unwrap();
+        let kinds: Vec<_> = book.movements().iter().skip(3).map(|movement| movement.kind).collect();
+        assert_eq!(kinds, [MovementKind::HoldExpiry, MovementKind::Expiry]);
+        assert_eq!(book.movements()[3].change.available.apply(ai(0)), Some(ai(20)));
+        assert_eq!(book.lot(SHORT).unwrap().state, GrantState::Expired);
+        assert_eq!(book.account.balance(), Balance { available: ai(50), held: ai(0) });
+    }
+}

@@ -115,7 +115,32 @@ mod tests {
         for bad in ["", " ", "a b", "a\tb", "ü", &"k".repeat(256)] {
             assert_eq!(IdempotencyKey::of_request(bad), Err(InvalidKey), "{bad:?}");
         }
-        assert_eq!(IdempotencyKey::of_event("a", "b\0"), Err(InvalidEventText));
+    }
+
+    #[test]
+    fn the_texts_of_an_event_are_of_bounded_length_and_without_control_characters() {
+        for good in ["a", "ü", &"ü".repeat(1024)] {
+            assert!(IdempotencyKey::of_event(good, "b").is_ok(), "{good:?}");
+            assert!(IdempotencyKey::of_event("b", good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "a\0", "a\n", &"a".repeat(1025)] {
+            assert_eq!(IdempotencyKey::of_event(bad, "b"), Err(InvalidEventText), "{bad:?}");
+            assert_eq!(IdempotencyKey::of_event("b", bad), Err(InvalidEventText), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_kept_a_day_longer_than_is_promised() {
+        assert_eq!(IdempotencyKey::of_request("a").unwrap().kept_days(), 8);
+        assert_eq!(IdempotencyKey::of_event("a", "b").unwrap().kept_days(), 41);
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_the_operation_and_its_content() {
+        let one = fingerprint("consume", "{}");
+        assert_eq!(one, fingerprint("consume", "{}"));
+        assert_ne!(one, fingerprint("hold", "{}"));
+        assert_ne!(one, fingerprint("consume", "{ }"));
     }
 
     #[test]

@@ -151,6 +151,8 @@ impl<'de> Visitor<'de> for Strict {
 
 #[cfg(test)]
 mod tests {
+    use serde::de::value::BytesDeserializer;
+
     use super::*;
 
     fn parse(text: &str) -> Result<Metadata, serde_json::Error> {
@@ -162,6 +164,20 @@ mod tests {
         let one = parse(r#"{"b": [1, 2.5, null], "a": {"x": true}}"#).unwrap();
         assert_eq!(one, parse(r#"{"a":{"x":true},"b":[1,2.5,null]}"#).unwrap());
         assert_eq!(one.to_json(), r#"{"a":{"x":true},"b":[1,2.5,null]}"#);
+        assert_eq!(one.as_map().keys().collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn every_kind_of_value_is_kept() {
+        let text = r#"{"a":-1,"b":18446744073709551615,"c":0.5,"d":false,"e":"x","f":null,"g":[],"h":{}}"#;
+        assert_eq!(parse(text).unwrap().to_json(), text);
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_what_was_expected() {
+        let bytes = BytesDeserializer::<serde_json::Error>::new(b"x");
+        let error = Metadata::deserialize(bytes).unwrap_err().to_string();
+        assert_eq!(error, "invalid type: byte array, expected a JSON value");
     }
 
     #[test]

@@ -155,10 +155,28 @@ mod tests {
     }
 
     #[test]
+    fn a_time_zone_is_its_name_in_json() {
+        let zone: TimeZone = serde_json::from_str(r#""europe/berlin""#).unwrap();
+        assert_eq!(serde_json::to_string(&zone).unwrap(), r#""Europe/Berlin""#);
+        let error = serde_json::from_str::<TimeZone>(r#""Mars/Olympus""#).unwrap_err().to_string();
+        assert!(error.starts_with(&UnknownTimeZone.to_string()), "{error}");
+    }
+
+    #[test]
     fn the_clock_on_the_wall_is_that_of_the_season() {
         let shown = |at: &str| TimeZone::new("Europe/Berlin").unwrap().wall_clock(at.parse().unwrap()).to_string();
         assert_eq!(shown("2026-07-01T22:30:00Z"), "2026-07-02 00:30:00");
         assert_eq!(shown("2026-12-31T22:30:00Z"), "2026-12-31 23:30:00");
+    }
+
+    #[test]
+    fn who_is_closed_receives_nothing_and_who_is_not_active_spends_nothing() {
+        use OrganizationStatus::{Active, Closed, Frozen};
+        let frozen = Err(Refusal::OrganizationFrozen);
+        let closed = Err(Refusal::OrganizationClosed);
+        assert_eq!([Active, Frozen, Closed].map(OrganizationStatus::may_receive), [Ok(()), Ok(()), closed.clone()]);
+        assert_eq!([Active, Frozen, Closed].map(OrganizationStatus::may_spend), [Ok(()), frozen, closed]);
+        assert_eq!([Active, Frozen, Closed].map(|status| status.to_string()), ["active", "frozen", "closed"]);
     }
 
     #[test]
