@@ -168,7 +168,7 @@ impl About {
 }
 
 /// Gives the room of the box back at once, where a mere `*` keeps it for as long as the box has its name.
-fn out_of_its_box(request: Box<Request>) -> Request {
+pub fn out_of_its_box(request: Box<Request>) -> Request {
     *request
 }
 

@@ -39,6 +39,7 @@ use self::activity::Activity;
 use self::connections::Place;
 use self::listener::Accepted;
 use crate::limits::TURN_AWAY_PAUSE;
+use crate::middleware::out_of_its_box;
 
 /// How HTTP/2 begins where a client knows that it is spoken (RFC 9113, section 3.4), as far as no method of HTTP/1 does.
 const HTTP2_BEGIN: &[u8; 4] = b"PRI ";
@@ -165,10 +166,11 @@ impl<E: Endpoint + 'static> Server<E> {
         remote: RemoteAddr,
         activity: Arc<Activity>,
     ) -> impl Future<Output = Result<Response<BoxBody<Bytes, io::Error>>, Infallible>> {
-        let request = poem::Request::from((request, local, remote, Scheme::HTTP));
+        // In a box for the same reason.
+        let request = Box::new((request, local, remote, Scheme::HTTP).into());
         async move {
             let _in_hand = activity.begin();
-            let answer = self.endpoint.call(request).await;
+            let answer = self.endpoint.call(out_of_its_box(request)).await;
             Ok(answer.map_or_else(poem::Error::into_response, IntoResponse::into_response).into())
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// From how many requests on a batch takes no further jobs. Larger batches gain little (the commit is shared already) and
 /// make the first request of the next one wait longer.
-pub(crate) const BATCH_MAX: usize = 512;
+pub(crate) const BATCH_MAX: usize = 256;
 
 /// The most requests of one job: those of the largest batch call, which are decided together.
 pub(crate) const JOB_MAX: usize = 1_000;
@@ -15,7 +15,7 @@ pub(crate) const QUEUE_MAX: usize = 16_384;
 
 /// The most calls that wait, each with one request or a batch of them. Each keeps a connection and its buffers, some 50 KiB
 /// of memory, so this bounds what an overload takes; and at ten thousand calls a second they wait for an eighth of one.
-pub(crate) const CALLS_MAX: usize = 1_280;
+pub(crate) const CALLS_MAX: usize = 1_088;
 
 /// The most calls with one request of one organization that wait: what the contract promises, and few enough that there is
 /// room for others.
