@@ -48,6 +48,7 @@ mod m20261123_000079_alert_rules;
 mod m20261123_000080_top_ups;
 mod m20261123_000085_fences_stay;
 mod m20261123_000087_rollover_by_type;
+mod m20261130_000088_express_records;
 
 #[cfg(test)]
 mod tests;
@@ -103,6 +104,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000080_top_ups::Migration),
             Box::new(m20261123_000085_fences_stay::Migration),
             Box::new(m20261123_000087_rollover_by_type::Migration),
+            Box::new(m20261130_000088_express_records::Migration),
         ]
     }
 }

@@ -16,7 +16,7 @@ use crate::m20261122_000019_express_path::{DROP, LOCK_AND_CHECK_PRICES, function
 
 /// The function's text. Its arguments are those of the function that it takes the place of, behind `screen`: whether keys
 /// are looked for first.
-fn function() -> String {
+pub(crate) fn function() -> String {
     let column = |credit_type: &str| credit_column(credit_type, "available");
     format!(
         r"

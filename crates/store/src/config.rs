@@ -43,7 +43,8 @@ pub struct StoreConfig {
     /// Whether consumptions may take the express path, which PostgreSQL has. It means the same and is faster; without it
     /// everything takes the portable path, against which it is measured and tested.
     pub express: bool,
-    /// How many writers move credits at once on PostgreSQL, each with a connection of its own. SQLite takes one writer.
+    /// How many writers move credits at once on PostgreSQL, each with a connection of its own, beside one that takes half of
+    /// each large batch. SQLite takes one writer.
     pub writers: usize,
     /// Where the second level of the caches is, `redis://...` or `rediss://...`, if there is one.
     pub redis_url: Option<String>,

@@ -136,12 +136,9 @@ fn express(id: OrganizationId) -> String {
     #[expect(clippy::disallowed_methods, reason = "it names a row of a test")]
     let row = uuid::Uuid::now_v7();
     format!(
-        "SELECT * FROM consume_credits_express(0, NULL, false, ARRAY['ai_chat'], ARRAY[1], ARRAY['{id}'::uuid], ARRAY[1], \
-         ARRAY[1::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY['{id}'::uuid], ARRAY[1], \
-         ARRAY['{row}'::uuid], ARRAY['ai_chat'], ARRAY[1::bigint], ARRAY[1], ARRAY[NULL::text], \
-         ARRAY[NULL::timestamptz], ARRAY[NULL::text], ARRAY[NULL::uuid], ARRAY[NULL::uuid], ARRAY[NULL::integer], \
-         ARRAY[1::bigint], ARRAY[1::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY[0::bigint], ARRAY[0::bigint], \
-         ARRAY[0::bigint], ARRAY[0::bigint])"
+        "SELECT * FROM consume_credits_express(0, NULL, false, ARRAY['ai_chat'], ARRAY[1], ARRAY['{id}'::uuid], \
+         ARRAY[('{id}', 1, 1, 0, 0, 0)::express_demand], ARRAY[('{id}', 1, '{row}', 'ai_chat', 1, 1, NULL, NULL, NULL, \
+         NULL, NULL, NULL, 1, 1, 0, 0, 0, 0, 0, 0)::express_item])"
     )
 }
 

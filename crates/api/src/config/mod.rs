@@ -524,6 +524,8 @@ pub struct DatabaseArgs {
     )]
     pub max_connections: u32,
     /// How many writers move credits at once, each with a database connection of its own; SQLite takes one
+    ///
+    /// On PostgreSQL one more takes half of each large batch.
     #[arg(
         long,
         env = "MULTICREDIT_WRITERS",

@@ -15,21 +15,16 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::LazyLock;
 
-use chrono::{DateTime, Utc};
 use multicredit_domain::action::price_at;
 use multicredit_domain::consume::Outcome;
 use multicredit_domain::{
-    ActionType, Amount, Consume, Consumption, ConsumptionId, CreditType, Credits, KeyBinding, OrganizationId, Price,
-    Quantity, Spending, Timestamp,
+    ActionType, Consume, Consumption, ConsumptionId, Credits, KeyBinding, OrganizationId, Price, Spending, Timestamp,
 };
-use sea_orm::{FromQueryResult, QueryResult};
-use sqlx::AssertSqlSafe;
-use sqlx::postgres::{PgArguments, PgRow};
+use sea_orm::FromQueryResult;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::decide::{Facts, Verdict};
-use super::read::PRICE_LOCK;
 use super::session::Session;
 use super::writer::{Writer, timed_out};
 use super::{Answer, Reply, Request, Task, limits};
@@ -128,12 +123,6 @@ pub(super) struct Item<'a> {
 
 /// What is asked of each organization.
 pub(super) type Demand<'a> = BTreeMap<OrganizationId, Vec<Item<'a>>>;
-
-static CALL: LazyLock<String> = LazyLock::new(|| {
-    let arguments = 19 + 3 * CreditType::ALL.len();
-    let parameters = (1..=arguments).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ");
-    format!("SELECT * FROM consume_credits_express({parameters})")
-});
 
 static FIND_LOGS: LazyLock<Statement> = LazyLock::new(|| {
     let columns = vec![Column::new("organization_id", Kind::Uuid), Column::new("id", Kind::Uuid)];
@@ -257,25 +246,6 @@ impl<S: Session> Writer<S> {
     }
 }
 
-/// Spends on PostgreSQL what can be spent of a demand.
-pub(super) async fn spend(
-    connection: &mut Connection,
-    demand: &Demand<'_>,
-    clock: Option<Timestamp>,
-    screens: bool,
-) -> Result<Vec<(usize, Consumption)>, AttemptError> {
-    let arguments = arguments(demand, clock, screens).map_err(sqlx::Error::Encode)?;
-    // In a session that is lent the call is no transaction of its own, and its commit is sent apart from it.
-    let is_needed = connection.begin_around().await?;
-    let rows = call(connection, arguments).await;
-    let rows = connection.end_around(is_needed, rows).await?;
-    let mut spent = Vec::new();
-    for row in rows {
-        consumptions(&row.into(), demand, &mut spent)?;
-    }
-    Ok(spent)
-}
-
 /// The consumptions of a demand that are in the log.
 pub(super) async fn spent(connection: &mut Connection, demand: &Demand<'_>) -> Result<Vec<Consumption>, AttemptError> {
     let mut rows = FIND_LOGS.rows();
@@ -289,11 +259,6 @@ pub(super) async fn spent(connection: &mut Connection, demand: &Demand<'_>) -> R
         found.push(credit_consumption_logs::Model::from_query_result(&row, "")?.try_into()?);
     }
     Ok(found)
-}
-
-async fn call(connection: &mut Connection, arguments: PgArguments) -> Result<Vec<PgRow>, sqlx::Error> {
-    let Connection::Postgres(connection, _) = connection else { return Ok(Vec::new()) };
-    sqlx::query_with(AssertSqlSafe(CALL.as_str()), arguments).fetch_all(connection).await
 }
 
 /// What can go by the express path: consumptions at known prices, of organizations that are asked for nothing else, none
@@ -359,20 +324,16 @@ fn spendings(spent: &[(usize, Consumption)]) -> impl Iterator<Item = (Organizati
     })
 }
 
-/// The consumptions of the organization that a row of the answer is about, each with the place of its task.
-fn consumptions(
-    row: &QueryResult,
+/// The consumptions of an organization that has spent what was asked of it, each with the place of its task: from the
+/// number of the last one, their instant and the balance after them.
+pub(super) fn consumptions(
     demand: &Demand<'_>,
+    organization_id: OrganizationId,
+    last_sequence: i64,
+    created_at: Timestamp,
+    after: Credits,
     spent: &mut Vec<(usize, Consumption)>,
 ) -> Result<(), AttemptError> {
-    let organization_id = OrganizationId::new(row.try_get("", "organization_id")?);
-    let created_at: DateTime<Utc> = row.try_get("", "created_at")?;
-    let last_sequence: i64 = row.try_get("", "sequence")?;
-    let mut after = Credits::ZERO;
-    for credit_type in CreditType::ALL {
-        let value: i64 = row.try_get("", &format!("{credit_type}_credits_available"))?;
-        after[credit_type] = Amount::new(value).map_err(|error| StoreError::Internal(error.to_string()))?;
-    }
     let items = demand.get(&organization_id).map_or(&[][..], Vec::as_slice);
     let Some(total) = items.last().map(|item| item.so_far) else { return Ok(()) };
     let out_of_range = || StoreError::Internal("a balance before spending was out of range".to_owned());
@@ -393,62 +354,4 @@ fn consumptions(
         spent.push((item.index, consumption));
     }
     Ok(())
-}
-
-/// The arguments of the call, in the order of the function's declaration.
-fn arguments(
-    demand: &Demand<'_>,
-    clock: Option<Timestamp>,
-    screens: bool,
-) -> Result<PgArguments, sqlx::error::BoxDynError> {
-    use sqlx::Arguments as _;
-    let items = || demand.iter().flat_map(|(organization, items)| items.iter().map(move |item| (organization, item)));
-    let each = |value: fn(&Item<'_>) -> Option<String>| items().map(|(_, item)| value(item)).collect::<Vec<_>>();
-    let prices: BTreeMap<&str, i32> = items().map(|(_, item)| (item.request.action.as_str(), item.version)).collect();
-    let totals: Vec<Credits> =
-        demand.values().map(|items| items.last().map_or(Credits::ZERO, |item| item.so_far)).collect();
-
-    let mut arguments = PgArguments::default();
-    arguments.add(PRICE_LOCK)?;
-    arguments.add(clock)?;
-    arguments.add(screens)?;
-    arguments.add(prices.keys().copied().collect::<Vec<_>>())?;
-    arguments.add(prices.values().copied().collect::<Vec<_>>())?;
-    arguments.add(demand.keys().map(|organization| organization.uuid()).collect::<Vec<_>>())?;
-    arguments.add(demand.values().map(|items| i32::try_from(items.len()).unwrap_or(i32::MAX)).collect::<Vec<_>>())?;
-    for credit_type in CreditType::ALL {
-        arguments.add(totals.iter().map(|total| total[credit_type].get()).collect::<Vec<_>>())?;
-    }
-    arguments.add(items().map(|(organization, _)| organization.uuid()).collect::<Vec<_>>())?;
-    arguments.add(demand.values().flat_map(|items| (1_i32..).zip(items).map(|(nth, _)| nth)).collect::<Vec<_>>())?;
-    arguments.add(items().map(|(_, item)| item.id).collect::<Vec<_>>())?;
-    arguments.add(items().map(|(_, item)| item.request.action.as_str()).collect::<Vec<_>>())?;
-    arguments.add(items().map(|(_, item)| item.request.quantity.get()).collect::<Vec<_>>())?;
-    arguments.add(items().map(|(_, item)| item.version).collect::<Vec<_>>())?;
-    arguments.add(each(|item| item.request.metadata.as_ref().map(multicredit_domain::Metadata::to_json)))?;
-    arguments.add(items().map(|(_, item)| item.request.occurred_at).collect::<Vec<_>>())?;
-    arguments.add(each(|item| item.request.actor.as_ref().map(|actor| actor.as_str().to_owned())))?;
-    arguments.add(items().map(|(_, item)| item.binding.map(|it| it.key.digest())).collect::<Vec<_>>())?;
-    arguments.add(items().map(|(_, item)| item.binding.map(|it| it.fingerprint)).collect::<Vec<_>>())?;
-    arguments.add(items().map(|(_, item)| item.binding.map(|it| it.key.kept_days())).collect::<Vec<_>>())?;
-    for credit_type in CreditType::ALL {
-        arguments.add(items().map(|(_, item)| item.cost[credit_type].get()).collect::<Vec<_>>())?;
-        arguments.add(items().map(|(_, item)| item.so_far[credit_type].get()).collect::<Vec<_>>())?;
-    }
-    Ok(arguments)
-}
-
-/// A call for one consumption of quantity 1 with its arguments written out, for the database to explain.
-pub(crate) fn explainable_call(organization: Uuid, id: Uuid, action: &ActionType, price: &Price) -> String {
-    let each = |f: &dyn Fn(CreditType) -> String| CreditType::ALL.map(f).join(", ");
-    let cost = Quantity::new(1).ok().and_then(|one| price.cost(one).ok()).unwrap_or(Credits::ZERO);
-    let version = price.version;
-    format!(
-        "SELECT * FROM consume_credits_express({PRICE_LOCK}, NULL, false, ARRAY['{action}'], ARRAY[{version}], \
-         ARRAY['{organization}'::uuid], ARRAY[1], {totals}, ARRAY['{organization}'::uuid], ARRAY[1], ARRAY['{id}'::uuid], \
-         ARRAY['{action}'], ARRAY[1::bigint], ARRAY[{version}], ARRAY[NULL::text], ARRAY[NULL::timestamptz], \
-         ARRAY[NULL::text], ARRAY[NULL::uuid], ARRAY[NULL::uuid], ARRAY[NULL::integer], {costs})",
-        totals = each(&|it| format!("ARRAY[{}::bigint]", cost[it].get())),
-        costs = each(&|it| format!("ARRAY[{0}::bigint], ARRAY[{0}::bigint]", cost[it].get())),
-    )
 }

@@ -9,6 +9,10 @@ pub(crate) const BATCH_MAX: usize = 256;
 /// The most requests of one job: those of the largest batch call, which are decided together.
 pub(crate) const JOB_MAX: usize = 1_000;
 
+/// From how many requests on a batch call is shared between a writer and its helper, which the database works on with one
+/// processor each. A smaller one is done before two commits would be.
+pub(crate) const SHARED_BATCH_MIN: usize = 128;
+
 /// The most requests that wait for the writer, over all organizations. At a thousand commits of full batches a second
 /// this is far under a second of waiting; beyond it, a refusal now is worth more than an answer later.
 pub(crate) const QUEUE_MAX: usize = 16_384;

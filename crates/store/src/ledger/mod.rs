@@ -31,6 +31,7 @@
 
 mod decide;
 mod express;
+mod express_call;
 mod fence;
 #[cfg(test)]
 mod interleavings;
@@ -64,7 +65,7 @@ use crate::error::StoreError;
 
 use decide::Verdict;
 
-pub(crate) use express::explainable_call as express_call;
+pub(crate) use express_call::explainable_call;
 pub(crate) use fence::fence;
 pub(crate) use pages::{subscription_columns, subscription_joins};
 pub(crate) use queue::{Ledger, unexpected};

@@ -29,12 +29,57 @@ type Outcome = oneshot::Receiver<Vec<Verdict>>;
 /// What waits for the writers.
 pub(super) type Queue = Arc<tokio::sync::Mutex<mpsc::Receiver<Job>>>;
 
+/// Who takes a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taker {
+    /// The writers, or whichever of them is free.
+    Any,
+    /// The one that helps with large batches, and has nothing else to do.
+    Helper,
+}
+
+impl Taker {
+    /// Who takes what an organization asks for in a batch that is shared: always the same, so that no two halves ever wait
+    /// for each other's locks.
+    fn of(organization_id: OrganizationId) -> Self {
+        // The low bits of a UUID are random.
+        if organization_id.uuid().as_bytes()[15] & 1 == 0 { Self::Any } else { Self::Helper }
+    }
+}
+
+/// The ways into the ledger.
+struct Senders {
+    any: mpsc::Sender<Job>,
+    helper: Option<mpsc::Sender<Job>>,
+}
+
+impl Senders {
+    fn to(&self, taker: Taker) -> &mpsc::Sender<Job> {
+        match taker {
+            Taker::Any => &self.any,
+            Taker::Helper => self.helper.as_ref().unwrap_or(&self.any),
+        }
+    }
+}
+
+/// How many writers there are, and how much waits for them.
+pub(super) struct Crew {
+    /// The writers that share a queue.
+    pub(super) writers: usize,
+    /// Whether one more takes half of each large batch.
+    pub(super) has_helper: bool,
+    /// The most calls that wait.
+    pub(super) calls_max: usize,
+}
+
 /// The ledger as the store sees it: hand in a request, wait for what became of it.
 pub(crate) struct Ledger {
     /// `None` once the ledger is closed.
-    sender: RwLock<Option<mpsc::Sender<Job>>>,
+    senders: RwLock<Option<Senders>>,
     pub(super) waiting: Arc<Waiting>,
     stats: Arc<Stats>,
+    /// Whether large batches are shared with a helper.
+    has_helper: bool,
     /// Each is told when a writer has ended.
     writers: Mutex<Vec<oneshot::Receiver<()>>>,
 }
@@ -48,11 +93,12 @@ impl Ledger {
         stats: &Arc<Stats>,
         wake: &Arc<Wake>,
     ) -> Self {
-        let count = match engine {
-            Engine::Postgres => config.writers.max(1),
-            Engine::Sqlite => 1,
+        let (writers, has_helper) = match engine {
+            Engine::Postgres => (config.writers.max(1), true),
+            Engine::Sqlite => (1, false),
         };
-        Self::with_writers(count, limits::CALLS_MAX, stats, |waiting, queue| {
+        let crew = Crew { writers, has_helper, calls_max: limits::CALLS_MAX };
+        Self::with_crew(&crew, stats, |waiting, queue| {
             let (caches, stats, wake) = (Arc::clone(caches), Arc::clone(stats), Arc::clone(wake));
             let habits = Habits::of(engine, config.express, config.clock.clone());
             let writer = Writer::<Connection>::new((engine, config.clone()), habits, waiting, caches, stats, wake);
@@ -60,18 +106,23 @@ impl Ledger {
         })
     }
 
-    /// A ledger whose queue takes so many calls, with writers that `start` starts; it answers what tells of their end.
-    pub(super) fn with_writers(
-        count: usize,
-        calls_max: usize,
+    /// A ledger with writers that `start` starts; it answers what tells of their end.
+    pub(super) fn with_crew(
+        crew: &Crew,
         stats: &Arc<Stats>,
         start: impl Fn(Arc<Waiting>, Queue) -> oneshot::Receiver<()>,
     ) -> Self {
-        let (sender, receiver) = mpsc::channel(calls_max);
         let waiting = Arc::new(Waiting::default());
-        let queue = Arc::new(tokio::sync::Mutex::new(receiver));
-        let writers = (0..count).map(|_| start(Arc::clone(&waiting), Arc::clone(&queue))).collect();
-        Self { sender: RwLock::new(Some(sender)), waiting, stats: Arc::clone(stats), writers: Mutex::new(writers) }
+        let mut writers = Vec::new();
+        let mut queue_of = |writers_of_it: usize| {
+            let (sender, receiver) = mpsc::channel(crew.calls_max);
+            let queue = Arc::new(tokio::sync::Mutex::new(receiver));
+            writers.extend((0..writers_of_it).map(|_| start(Arc::clone(&waiting), Arc::clone(&queue))));
+            sender
+        };
+        let senders = Senders { any: queue_of(crew.writers), helper: crew.has_helper.then(|| queue_of(1)) };
+        let (senders, writers) = (RwLock::new(Some(senders)), Mutex::new(writers));
+        Self { senders, waiting, stats: Arc::clone(stats), has_helper: crew.has_helper, writers }
     }
 
     /// How many requests wait for a writer to take them.
@@ -81,8 +132,8 @@ impl Ledger {
 
     /// Refuses what would be refused as a call. A ledger that is closed says so itself.
     pub(crate) fn has_room(&self) -> Result<(), StoreError> {
-        let sender = self.sender.read().unwrap_or_else(PoisonError::into_inner);
-        if sender.as_ref().is_none_or(|sender| sender.capacity() > 0) {
+        let senders = self.senders.read().unwrap_or_else(PoisonError::into_inner);
+        if senders.as_ref().is_none_or(|senders| senders.any.capacity() > 0) {
             return Ok(());
         }
         let error = StoreError::Busy;
@@ -92,7 +143,7 @@ impl Ledger {
 
     /// Takes nothing new, finishes what waits, and ends the writers.
     pub(crate) async fn close(&self) {
-        self.sender.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.senders.write().unwrap_or_else(PoisonError::into_inner).take();
         let writers = std::mem::take(&mut *lock(&self.writers));
         for writer in writers {
             if writer.await.is_err() {
@@ -107,7 +158,7 @@ impl Ledger {
         consumption(id, self.execute(task).await)
     }
 
-    /// Consumptions that are decided in their order, in as few transactions as there can be.
+    /// Consumptions that are decided in the order in which each organization asks for them, in few transactions.
     pub(crate) async fn consume_many(&self, items: Vec<ConsumeItem>) -> Vec<Result<Answer<Consumption>, StoreError>> {
         let mut answers = Vec::with_capacity(items.len());
         let mut items = items.into_iter().peekable();
@@ -136,17 +187,44 @@ impl Ledger {
                 id
             }));
         }
-        let count = tasks.len();
-        let verdicts = match self.push(tasks, true) {
-            Ok(outcome) => wait(outcome, count).await,
-            Err(error) => vec![Err(error); count],
-        };
-        let mut verdicts = verdicts.into_iter();
+        let mut verdicts = self.decide_together(tasks).await.into_iter();
         let answer = |asked: Result<Uuid, StoreError>| {
             let id = asked?;
             consumption(id, verdicts.next().unwrap_or_else(|| Err(unknown())))
         };
         asked.into_iter().map(answer).collect()
+    }
+
+    /// Hands in a batch whose requests have entered: as one job, or as two where it is large, one of them for the helper.
+    /// Verdicts stand in the order of the tasks.
+    async fn decide_together(&self, tasks: Vec<Task>) -> Vec<Verdict> {
+        let is_shared = self.has_helper && tasks.len() >= limits::SHARED_BATCH_MIN;
+        let mut verdicts: Vec<Verdict> = tasks.iter().map(|_| Err(unknown())).collect();
+        let [mut mine, mut helpers] = [(Vec::new(), Vec::new()), (Vec::new(), Vec::new())];
+        for (place, task) in tasks.into_iter().enumerate() {
+            let is_helpers = is_shared && Taker::of(task.organization_id) == Taker::Helper;
+            let (places, tasks) = if is_helpers { &mut helpers } else { &mut mine };
+            places.push(place);
+            tasks.push(task);
+        }
+        // Both are handed in before one is waited for.
+        let jobs = [(Taker::Any, mine), (Taker::Helper, helpers)];
+        let jobs = jobs.map(|(taker, (places, tasks))| {
+            let outcome = (!tasks.is_empty()).then(|| self.push(tasks, true, taker));
+            (places, outcome)
+        });
+        for (places, outcome) in jobs {
+            let count = places.len();
+            let decided = match outcome {
+                Some(Ok(outcome)) => wait(outcome, count).await,
+                Some(Err(error)) => vec![Err(error); count],
+                None => continue,
+            };
+            for (place, verdict) in places.into_iter().zip(decided) {
+                verdicts[place] = verdict;
+            }
+        }
+        verdicts
     }
 
     /// Hands in any request and waits for what became of it.
@@ -166,7 +244,7 @@ impl Ledger {
 
     async fn execute(&self, task: Task) -> Verdict {
         self.enter(task.organization_id, false)?;
-        let outcome = self.push(vec![task], false)?;
+        let outcome = self.push(vec![task], false, Taker::Any)?;
         wait(outcome, 1).await.pop().unwrap_or_else(|| Err(unknown()))
     }
 
@@ -175,11 +253,11 @@ impl Ledger {
     }
 
     /// Hands in requests that have entered.
-    fn push(&self, tasks: Vec<Task>, is_batch: bool) -> Result<Outcome, StoreError> {
+    fn push(&self, tasks: Vec<Task>, is_batch: bool, taker: Taker) -> Result<Outcome, StoreError> {
         let (reply, outcome) = oneshot::channel();
         let job = Job { tasks, is_batch, reply, queued_at: Instant::now() };
-        let sent = match &*self.sender.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(sender) => sender.try_send(job).map_err(|error| match error {
+        let sent = match &*self.senders.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(senders) => senders.to(taker).try_send(job).map_err(|error| match error {
                 TrySendError::Full(job) => (job, StoreError::Busy),
                 TrySendError::Closed(job) => (job, closed()),
             }),

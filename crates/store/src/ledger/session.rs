@@ -10,6 +10,7 @@ use multicredit_domain::{Consumption, OrganizationId, Timestamp};
 
 use super::decide::{Effects, Facts};
 use super::express::{self, Demand};
+use super::express_call;
 use super::writer::{self, Marker};
 use super::{Task, read, write};
 use crate::clock::Clock;
@@ -124,7 +125,7 @@ impl Session for Connection {
         clock: Option<Timestamp>,
         screens: bool,
     ) -> Result<Vec<(usize, Consumption)>, AttemptError> {
-        express::spend(self, demand, clock, screens).await
+        express_call::spend(self, demand, clock, screens).await
     }
 
     async fn spent(&mut self, demand: &Demand<'_>) -> Result<Vec<Consumption>, AttemptError> {

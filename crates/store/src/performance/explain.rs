@@ -13,7 +13,7 @@ use super::query_one;
 use crate::clock;
 use crate::config::Engine;
 use crate::error::StoreError;
-use crate::ledger::express_call;
+use crate::ledger::explainable_call;
 use crate::store::Store;
 
 /// The organization that spends for the report, and is gone when the transaction ends.
@@ -53,7 +53,7 @@ impl Store {
         let mut queries = vec![critical(
             "consume_credits_express",
             "a batch of one consumption, as the ledger asks it",
-            express_call(scratch, clock::new_uuid(), &action, &price),
+            explainable_call(scratch, clock::new_uuid(), &action, &price),
         )];
         let exists = "SELECT to_regprocedure('consume_credits_rpc(uuid, text, bigint)') IS NOT NULL AS exists";
         let has_rpc =

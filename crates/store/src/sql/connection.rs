@@ -25,10 +25,14 @@ const POOL_NAME: &str = "multicredit";
 /// What the ledger's connection is called there.
 const LEDGER_NAME: &str = "multicredit ledger";
 
-/// How the ledger's statements are planned: for what they are, a millisecond of look-ups, however small a table was when
-/// the plan was made.
-const PLANNING: [(&str, &str); 3] =
-    [("jit", "off"), ("max_parallel_workers_per_gather", "0"), ("enable_seqscan", "off")];
+/// How the ledger's statements are planned: once for a connection (to plan the express path's costs more than it does), for
+/// what they are, a millisecond of look-ups, and however small a table was then.
+const PLANNING: [(&str, &str); 4] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+    ("max_parallel_workers_per_gather", "0"),
+    ("enable_seqscan", "off"),
+];
 
 /// How statements of the pool are planned: once for a connection, whatever their values are, and however small a table was
 /// then. Each asks for what an index finds, and a plan over a log of many months takes several times as long to make as to

@@ -21,7 +21,7 @@ use super::verdict::{Sum, Told, check};
 use crate::cache::Caches;
 use crate::clock::Clock;
 use crate::config::{Engine, StoreConfig};
-use crate::ledger::queue::Ledger;
+use crate::ledger::queue::{Crew, Ledger};
 use crate::ledger::writer::{Habits, Writer};
 use crate::ledger::{ConsumeItem, Reply, Request};
 use crate::stats::Stats;
@@ -223,7 +223,8 @@ impl<'a> Stage<'a> {
     fn set(plan: &'a Plan) -> Self {
         let database = Database::new(plan.is_pooled, kept(), at());
         let (caches, stats) = SHARED.with(Clone::clone);
-        let ledger = Ledger::with_writers(plan.writers, plan.calls_max, &stats, |waiting, queue| {
+        let crew = Crew { writers: plan.writers, has_helper: false, calls_max: plan.calls_max };
+        let ledger = Ledger::with_crew(&crew, &stats, |waiting, queue| {
             // Two that rest wake in the same order in every run.
             let habits =
                 Habits { jitter: |pause| pause, ..Habits::of(Engine::Postgres, plan.is_express, Clock::default()) };
