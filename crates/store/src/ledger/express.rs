@@ -12,10 +12,11 @@
 //! so that nothing of it can happen any more; then the ids of the batch are looked for. Those that are there were spent,
 //! the others were not.
 
+mod sqlite;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::LazyLock;
 
-use chrono::{DateTime, Utc};
 use multicredit_domain::action::price_at;
 use multicredit_domain::consume::Outcome;
 use multicredit_domain::{
@@ -257,8 +258,20 @@ impl<S: Session> Writer<S> {
     }
 }
 
-/// Spends on PostgreSQL what can be spent of a demand.
+/// Spends what can be spent of a demand.
 pub(super) async fn spend(
+    connection: &mut Connection,
+    demand: &Demand<'_>,
+    clock: Option<Timestamp>,
+    screens: bool,
+) -> Result<Vec<(usize, Consumption)>, AttemptError> {
+    match connection {
+        Connection::Postgres(..) => spend_on_postgres(connection, demand, clock, screens).await,
+        Connection::Sqlite(..) => sqlite::spend(connection, demand, clock, screens).await,
+    }
+}
+
+async fn spend_on_postgres(
     connection: &mut Connection,
     demand: &Demand<'_>,
     clock: Option<Timestamp>,
@@ -271,7 +284,7 @@ pub(super) async fn spend(
     let rows = connection.end_around(is_needed, rows).await?;
     let mut spent = Vec::new();
     for row in rows {
-        consumptions(&row.into(), demand, &mut spent)?;
+        consumptions(&After::of_row(&row.into())?, demand, &mut spent)?;
     }
     Ok(spent)
 }
@@ -359,25 +372,44 @@ fn spendings(spent: &[(usize, Consumption)]) -> impl Iterator<Item = (Organizati
     })
 }
 
-/// The consumptions of the organization that a row of the answer is about, each with the place of its task.
+/// What an organization has after everything that was asked of it was spent.
+struct After {
+    organization_id: OrganizationId,
+    /// The number of its last consumption.
+    sequence: i64,
+    available: Credits,
+    /// The instant of all of them.
+    created_at: Timestamp,
+}
+
+impl After {
+    fn of_row(row: &QueryResult) -> Result<Self, AttemptError> {
+        let mut available = Credits::ZERO;
+        for credit_type in CreditType::ALL {
+            let value: i64 = row.try_get("", &format!("{credit_type}_credits_available"))?;
+            available[credit_type] = Amount::new(value).map_err(|error| StoreError::Internal(error.to_string()))?;
+        }
+        Ok(Self {
+            organization_id: OrganizationId::new(row.try_get("", "organization_id")?),
+            sequence: row.try_get("", "sequence")?,
+            available,
+            created_at: row.try_get("", "created_at")?,
+        })
+    }
+}
+
+/// The consumptions of an organization that were spent, each with the place of its task.
 fn consumptions(
-    row: &QueryResult,
+    after: &After,
     demand: &Demand<'_>,
     spent: &mut Vec<(usize, Consumption)>,
 ) -> Result<(), AttemptError> {
-    let organization_id = OrganizationId::new(row.try_get("", "organization_id")?);
-    let created_at: DateTime<Utc> = row.try_get("", "created_at")?;
-    let last_sequence: i64 = row.try_get("", "sequence")?;
-    let mut after = Credits::ZERO;
-    for credit_type in CreditType::ALL {
-        let value: i64 = row.try_get("", &format!("{credit_type}_credits_available"))?;
-        after[credit_type] = Amount::new(value).map_err(|error| StoreError::Internal(error.to_string()))?;
-    }
+    let After { organization_id, sequence, available, created_at } = *after;
     let items = demand.get(&organization_id).map_or(&[][..], Vec::as_slice);
     let Some(total) = items.last().map(|item| item.so_far) else { return Ok(()) };
     let out_of_range = || StoreError::Internal("a balance before spending was out of range".to_owned());
-    let before = after.checked_add(total).ok_or_else(out_of_range)?;
-    let first_sequence = last_sequence - i64::try_from(items.len()).unwrap_or(i64::MAX);
+    let before = available.checked_add(total).ok_or_else(out_of_range)?;
+    let first_sequence = sequence - i64::try_from(items.len()).unwrap_or(i64::MAX);
     for (sequence, item) in (first_sequence + 1..).zip(items) {
         let available = before.checked_sub(item.so_far).ok_or_else(out_of_range)?;
         let consumption = Consumption {

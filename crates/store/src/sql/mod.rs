@@ -6,12 +6,14 @@
 //! called `v`.
 
 mod connection;
+mod direct;
 mod rows;
 
 pub(crate) use connection::{
     Backend, Connection, connect_options_pool, connect_options_postgres, connect_options_sqlite, preamble,
 };
-pub(crate) use rows::{Cell, Column, Kind, Rows, credit_columns};
+pub(crate) use direct::{Direct, Fault};
+pub(crate) use rows::{Cell, Column, Kind, Rows, credit_columns, time_text};
 
 use std::sync::Arc;
 
