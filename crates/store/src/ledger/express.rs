@@ -1,9 +1,12 @@
-//! The express path: on PostgreSQL, consumptions that their organizations can afford in one round trip.
+//! The express path: consumptions that their organizations can afford, in one transaction that reads nothing first.
 //!
-//! Most batches hold nothing else. So the demand of each organization is summed up here, and one call of
-//! `consume_credits_express` (a migration has its text and says how it works) updates every account on which the whole
-//! sum fits and nothing is out of the ordinary, and writes the log rows and keys of those organizations alone. It is an
-//! optimization with the same meaning: whatever it leaves out takes the portable path, which decides anew.
+//! Most batches hold nothing else. So the demand of each organization is summed up here, and one call updates every
+//! account on which the whole sum fits and nothing is out of the ordinary, and writes the log rows and keys of those
+//! organizations alone. It is an optimization with the same meaning: whatever it leaves out takes the portable path, which
+//! decides anew.
+//!
+//! On PostgreSQL the call is one of `consume_credits_express` (a migration has its text and says how it works), in one
+//! round trip; on SQLite it is what [`sqlite`] does.
 //!
 //! Prices come from a board that the portable path keeps: every item carries the version that it was calculated with,
 //! and the call does nothing at all if one of them is no longer the one in force by the database's clock.
@@ -399,11 +402,7 @@ impl After {
 }
 
 /// The consumptions of an organization that were spent, each with the place of its task.
-fn consumptions(
-    after: &After,
-    demand: &Demand<'_>,
-    spent: &mut Vec<(usize, Consumption)>,
-) -> Result<(), AttemptError> {
+fn consumptions(after: &After, demand: &Demand<'_>, spent: &mut Vec<(usize, Consumption)>) -> Result<(), AttemptError> {
     let After { organization_id, sequence, available, created_at } = *after;
     let items = demand.get(&organization_id).map_or(&[][..], Vec::as_slice);
     let Some(total) = items.last().map(|item| item.so_far) else { return Ok(()) };

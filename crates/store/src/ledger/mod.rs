@@ -24,8 +24,8 @@
 //! - **No future of a database call is dropped half-way**, except together with its connection. A caller that hangs up
 //!   only stops waiting for the answer; what is in a batch finishes.
 //!
-//! On PostgreSQL most batches go by the `express` path first: one statement that decides and writes all consumptions that
-//! their organizations can afford, and leaves everything else to the path above.
+//! Most batches go by the `express` path first: one transaction that decides and writes all consumptions that their
+//! organizations can afford, and leaves everything else to the path above.
 //!
 //! `consume`, batches and events are one thing here: a single request is a batch of one.
 

@@ -57,7 +57,7 @@ pub(super) trait Session: Sized {
     /// Writes what was decided.
     async fn write(&mut self, effects: &Effects) -> Result<(), AttemptError>;
 
-    /// Decides and writes in one statement what it can of a demand, in a transaction of its own. Answers what was spent,
+    /// Decides and writes what it can of a demand, in a transaction of its own. Answers what was spent,
     /// each consumption with the place of its task. `screens`: known keys are looked for, rather than failing the call.
     async fn spend(
         &mut self,

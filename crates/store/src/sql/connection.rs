@@ -145,7 +145,9 @@ impl Connection {
     /// table is kept for as long as the connection lives).
     pub(crate) async fn open(engine: Engine, config: &StoreConfig) -> Result<Self, sqlx::Error> {
         match engine {
-            Engine::Sqlite => connect_options_sqlite(config)?.connect().await.map(|connection| Self::Sqlite(connection, None)),
+            Engine::Sqlite => {
+                connect_options_sqlite(config)?.connect().await.map(|connection| Self::Sqlite(connection, None))
+            }
             Engine::Postgres => {
                 let options = connect_options_postgres(config, LEDGER_NAME)?;
                 if config.pooler {

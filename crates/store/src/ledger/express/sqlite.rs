@@ -11,9 +11,7 @@ use std::sync::LazyLock;
 
 use chrono::TimeDelta;
 use multicredit_domain::consume::Outcome;
-use multicredit_domain::{
-    Actor, Amount, Consumption, CreditType, Credits, Metadata, OrganizationId, Timestamp,
-};
+use multicredit_domain::{Actor, Amount, Consumption, CreditType, Credits, Metadata, OrganizationId, Timestamp};
 use rusqlite::{CachedStatement, Connection as Sqlite, OptionalExtension as _, Row, ToSql};
 
 use super::{After, Demand, Item, consumptions};
