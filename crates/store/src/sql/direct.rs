@@ -15,6 +15,7 @@ use rusqlite::OpenFlags;
 use sqlx::error::{DatabaseError, ErrorKind};
 use thiserror::Error;
 
+use super::checkpoint::{Checkpointer, TOO_LONG};
 use crate::error::AttemptError;
 use crate::ledger::limits;
 
@@ -26,34 +27,28 @@ const UNIQUE_VIOLATIONS: [i32; 2] = [1555, 2067];
 /// twice as much as this, as long as that was saved went into commits, which may look through all of it.
 const CACHE_KIB: u32 = 8 * 1024;
 
-/// How long the write-ahead log gets before it is moved into the file, in pages: 64 MiB. A page that many batches change is
-/// moved once, and what is synced beside the commits is synced as seldom; with SQLite's 1,000 pages that was a third of the
-/// time. The log keeps its size and is written over.
-const CHECKPOINT_PAGES: u32 = 16_000;
-
 /// The settings of `connect_options_sqlite`, and those of its own. That the log is written ahead is a property of the file.
 fn settings() -> String {
     format!(
         "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; \
-         PRAGMA cache_size = -{CACHE_KIB}; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}"
+         PRAGMA cache_size = -{CACHE_KIB}; PRAGMA wal_autocheckpoint = {TOO_LONG}"
     )
 }
 
 /// A connection without a thread.
-pub(crate) struct Direct(rusqlite::Connection);
+pub(crate) struct Direct {
+    connection: rusqlite::Connection,
+    checkpointer: Checkpointer,
+}
 
 impl Direct {
     /// Opens a file that is there.
     pub(crate) fn open(file: &str) -> Result<Self, sqlx::Error> {
-        // Nobody else has this connection, so nothing need be locked around it.
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let open = || {
-            let connection = rusqlite::Connection::open_with_flags(file, flags)?;
-            connection.busy_timeout(limits::SQLITE_BUSY_TIMEOUT_EXPRESS)?;
-            connection.execute_batch(&settings())?;
-            Ok(Self(connection))
-        };
-        open().map_err(|error| as_of_sqlx(error, false))
+        let connection = connect(file).map_err(Fault)?;
+        connection.execute_batch(&settings()).map_err(Fault)?;
+        let checkpointer = Checkpointer::start(connect(file).map_err(Fault)?);
+        let checkpointer = checkpointer.map_err(|error| sqlx::Error::Configuration(error.into()))?;
+        Ok(Self { connection, checkpointer })
     }
 
     /// Runs what writes in one transaction; nothing of it has happened if that answers `None`, or fails. What fails in the
@@ -64,18 +59,27 @@ impl Direct {
     ) -> Result<Option<T>, sqlx::Error> {
         // IMMEDIATE, as on the portable path: what is read here is what is written to.
         self.run("BEGIN IMMEDIATE").map_err(Fault)?;
-        let written = write(&self.0);
+        let written = write(&self.connection);
         if matches!(written, Ok(Some(_))) {
             self.run("COMMIT").map_err(|error| as_of_sqlx(error, true))?;
-        } else if !self.0.is_autocommit() {
+            self.checkpointer.committed(&self.connection);
+        } else if !self.connection.is_autocommit() {
             self.run("ROLLBACK").map_err(Fault)?;
         }
         written
     }
 
     fn run(&self, sql: &str) -> rusqlite::Result<()> {
-        self.0.prepare_cached(sql)?.raw_execute().map(drop)
+        self.connection.prepare_cached(sql)?.raw_execute().map(drop)
     }
+}
+
+fn connect(file: &str) -> rusqlite::Result<rusqlite::Connection> {
+    // Nobody shares a connection, so nothing need be locked around it.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = rusqlite::Connection::open_with_flags(file, flags)?;
+    connection.busy_timeout(limits::SQLITE_BUSY_TIMEOUT_EXPRESS)?;
+    Ok(connection)
 }
 
 /// An error of SQLite, as sqlx tells of one.
@@ -156,7 +160,7 @@ mod tests {
 
     fn opened() -> Direct {
         let direct = Direct::open(":memory:").unwrap();
-        direct.0.execute_batch("CREATE TABLE t (a PRIMARY KEY)").unwrap();
+        direct.connection.execute_batch("CREATE TABLE t (a PRIMARY KEY)").unwrap();
         direct
     }
 
@@ -165,7 +169,7 @@ mod tests {
     }
 
     fn count(direct: &Direct) -> i64 {
-        direct.0.query_row("SELECT COUNT(*) FROM t", (), |row| row.get(0)).unwrap()
+        direct.connection.query_row("SELECT COUNT(*) FROM t", (), |row| row.get(0)).unwrap()
     }
 
     #[test]

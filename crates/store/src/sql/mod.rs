@@ -5,6 +5,7 @@
 //! as one JSON text (`json_each`). [`Statement`] hides which: a statement is written once, around a *source* of rows
 //! called `v`.
 
+mod checkpoint;
 mod connection;
 mod direct;
 mod rows;
