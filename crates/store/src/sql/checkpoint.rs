@@ -13,8 +13,9 @@ use std::thread::JoinHandle;
 /// How many pages of the log are worth a pass: 16 MiB. A page that many batches changed is moved once in a pass.
 const WORTH_A_PASS: i64 = 4_000;
 
-/// From how many pages on the log is to begin anew: 64 MiB.
-const LONG: i64 = 16_000;
+/// From how many pages on the log is to begin anew: 64 MiB. Commits over other connections move nothing before that: with
+/// SQLite's 1,000 each of them would, for beside a writer the log is hardly ever shorter.
+pub(super) const LONG: i64 = 16_000;
 
 /// How many pages the writer moves itself so that it can: a few milliseconds of its time.
 const LITTLE: i64 = 1_000;

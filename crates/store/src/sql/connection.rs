@@ -14,7 +14,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, PgConnection, SqliteConnection};
 
-use super::{Direct, Rows, Statement};
+use super::{Direct, Rows, Statement, checkpoint};
 use crate::config::{Engine, StoreConfig};
 use crate::error::leaves_doubt;
 use crate::ledger::{PRICE_LOCK, limits};
@@ -87,7 +87,8 @@ pub(crate) fn connect_options_sqlite(config: &StoreConfig) -> Result<SqliteConne
         .busy_timeout(limits::SQLITE_BUSY_TIMEOUT)
         // A statement that writes many rows keeps what it changes, to take it back by itself: in memory rather than in a file
         // of its own, which was a tenth of the time that a batch of consumptions took.
-        .pragma("temp_store", "MEMORY");
+        .pragma("temp_store", "MEMORY")
+        .pragma("wal_autocheckpoint", checkpoint::LONG.to_string());
     Ok(with_logging(options, config))
 }
 

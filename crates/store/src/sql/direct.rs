@@ -45,7 +45,6 @@ impl Direct {
     /// Opens a file that is there.
     pub(crate) fn open(file: &str) -> Result<Self, sqlx::Error> {
         let connection = connect(file).map_err(Fault)?;
-        connection.execute_batch(&settings()).map_err(Fault)?;
         let checkpointer = Checkpointer::start(connect(file).map_err(Fault)?);
         let checkpointer = checkpointer.map_err(|error| sqlx::Error::Configuration(error.into()))?;
         Ok(Self { connection, checkpointer })
@@ -79,6 +78,7 @@ fn connect(file: &str) -> rusqlite::Result<rusqlite::Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = rusqlite::Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(limits::SQLITE_BUSY_TIMEOUT_EXPRESS)?;
+    connection.execute_batch(&settings())?;
     Ok(connection)
 }
 
