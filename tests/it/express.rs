@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use multicredit_domain::consume::Outcome;
-use multicredit_domain::{Consumption, CreditType, NewGrant, OrganizationId, OrganizationStatus};
+use multicredit_domain::{Actor, Consume, Consumption, CreditType, NewGrant, OrganizationId, OrganizationStatus};
 use multicredit_store::clock::Clock;
+use multicredit_store::stats::DecidedBy;
 use multicredit_store::{
     Answer, ConsumeItem, ConsumptionFilter, NewPrice, OrganizationUpdate, PageRequest, Store, StoreConfig, StoreError,
 };
@@ -15,7 +16,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
 use sea_orm::{ConnectionTrait, Statement};
 use tests::fixtures::{ai, credits, key, organization, purchase, request, store};
-use tests::{Engine, TestDb, run};
+use tests::{Engine, TestDb, both_engines, run};
 
 /// How many histories are compared.
 const CASES: u32 = 60;
@@ -151,76 +152,140 @@ async fn compare(steps: Vec<Step>, sides: &[Side; 2], clock: &Clock, now: &mut D
     assert_eq!(sides[0].rows().await, sides[1].rows().await);
 }
 
-#[test]
-fn both_paths_decide_and_write_the_same() {
-    run(Engine::Postgres, async |db: TestDb| {
-        let mut now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let clock = Clock::manual(now);
-        let open = async |express| {
-            Store::open(StoreConfig { express, clock: clock.clone(), ..StoreConfig::new(db.url()) }).await.unwrap()
-        };
-        let (express, portable) = (open(true).await, open(false).await);
-        let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
-        for case in 0..CASES {
-            let history = prop::collection::vec(step(), 1..25).new_tree(&mut runner).unwrap().current();
-            let mut sides = Vec::new();
-            for (name, store) in [("express", &express), ("portable", &portable)] {
-                let mut organizations = Vec::new();
-                for index in 0..ORGANIZATIONS {
-                    let funds = credits([(CreditType::Ai, 100), (CreditType::Whatsapp, 50)]);
-                    organizations.push(organization(store, &format!("{name}-{case}-{index}"), funds).await);
-                }
-                sides.push(Side { store: store.clone(), organizations, keys: format!("{case}-") });
+both_engines!(both_paths_decide_and_write_the_same, async |db: TestDb| {
+    let mut now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    let clock = Clock::manual(now);
+    let open = async |express| {
+        Store::open(StoreConfig { express, clock: clock.clone(), ..StoreConfig::new(db.url()) }).await.unwrap()
+    };
+    let (express, portable) = (open(true).await, open(false).await);
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    for case in 0..CASES {
+        let history = prop::collection::vec(step(), 1..25).new_tree(&mut runner).unwrap().current();
+        let mut sides = Vec::new();
+        for (name, store) in [("express", &express), ("portable", &portable)] {
+            let mut organizations = Vec::new();
+            for index in 0..ORGANIZATIONS {
+                let funds = credits([(CreditType::Ai, 100), (CreditType::Whatsapp, 50)]);
+                organizations.push(organization(store, &format!("{name}-{case}-{index}"), funds).await);
             }
-            let Ok(sides) = <[Side; 2]>::try_from(sides) else { unreachable!("there are two") };
-            println!("history {case}: {history:?}");
-            compare(history, &sides, &clock, &mut now).await;
+            sides.push(Side { store: store.clone(), organizations, keys: format!("{case}-") });
         }
-        let keys = "SELECT COUNT(*) AS n, COUNT(DISTINCT k.organization_id) AS o FROM idempotency_keys k \
-                    JOIN organizations o ON o.id = k.organization_id WHERE o.name LIKE 'express-%'";
-        let mut counts = BTreeMap::new();
-        for sql in [keys.to_owned(), keys.replace("express", "portable")] {
-            let statement = Statement::from_string(sea_orm::DbBackend::Postgres, sql);
-            let row = db.connect().await.unwrap().query_one_raw(statement).await.unwrap().unwrap();
-            *counts.entry(row.try_get::<i64>("", "n").unwrap()).or_insert(0) += 1;
+        let Ok(sides) = <[Side; 2]>::try_from(sides) else { unreachable!("there are two") };
+        println!("history {case}: {history:?}");
+        compare(history, &sides, &clock, &mut now).await;
+    }
+    let keys = "SELECT COUNT(*) AS n, COUNT(DISTINCT k.organization_id) AS o FROM idempotency_keys k \
+                JOIN organizations o ON o.id = k.organization_id WHERE o.name LIKE 'express-%'";
+    let mut counts = BTreeMap::new();
+    for sql in [keys.to_owned(), keys.replace("express", "portable")] {
+        let look = db.connect().await.unwrap();
+        let row = look.query_one_raw(Statement::from_string(look.get_database_backend(), sql)).await.unwrap().unwrap();
+        *counts.entry(row.try_get::<i64>("", "n").unwrap()).or_insert(0) += 1;
+    }
+    assert_eq!(counts.len(), 1, "both have bound the same number of keys");
+    let by_express = |store: &Store| store.stats().ledger.path(DecidedBy::Express).decided.get();
+    assert!(by_express(&express) > 0, "nothing took the path that is compared");
+    assert_eq!(by_express(&portable), 0);
+    assert!(express.verify().await.unwrap().passed());
+});
+
+/// The tables that spending writes, and which of their columns are not the same for two organizations.
+const SPENT_TABLES: [(&str, &[&str]); 3] = [
+    ("organization_credits", &["organization_id"]),
+    ("credit_consumption_logs", &["organization_id", "id"]),
+    ("idempotency_keys", &["organization_id", "reference"]),
+];
+
+/// What SQLite has of an organization, with the types of the values.
+async fn stored(db: &TestDb, id: OrganizationId) -> Vec<String> {
+    let look = db.connect().await.unwrap();
+    let ask = async |sql: String| {
+        let rows = look.query_all_raw(Statement::from_string(look.get_database_backend(), sql)).await.unwrap();
+        rows.into_iter().map(|row| row.try_get_by_index::<String>(0).unwrap()).collect::<Vec<_>>()
+    };
+    let mut rows = Vec::new();
+    for (table, own) in SPENT_TABLES {
+        let columns = ask(format!("SELECT name FROM pragma_table_info('{table}')")).await;
+        let values = columns.iter().map(|name| {
+            let value = if own.contains(&name.as_str()) { format!("length({name})") } else { format!("quote({name})") };
+            format!("'{name} ' || typeof({name}) || ' ' || {value}")
+        });
+        let values = values.collect::<Vec<_>>().join(" || ', ' || ");
+        let id = id.uuid().simple();
+        let sql = format!("SELECT {values} FROM {table} WHERE organization_id = unhex('{id}') ORDER BY 1");
+        rows.extend(ask(sql).await);
+    }
+    rows
+}
+
+/// A column of SQLite takes whatever is written to it, and instants are compared as texts.
+#[test]
+fn both_paths_store_the_same_values_on_sqlite() {
+    run(Engine::Sqlite, async |db: TestDb| {
+        // A text has as many digits after the second as there are.
+        let instants = [0, 250_000, 1_000_000, 1_000_001, 2_120_000];
+        let instants = instants.map(|more| DateTime::from_timestamp_micros(1_800_000_000_000_000 + more).unwrap());
+        let clock = Clock::manual(instants[0]);
+        let mut sides = Vec::new();
+        for express in [true, false] {
+            clock.set(instants[0]);
+            let config = StoreConfig { express, clock: clock.clone(), ..StoreConfig::new(db.url()) };
+            let store = Store::open(config).await.unwrap();
+            // The price is learnt from what the portable path decides.
+            let other = organization(&store, &format!("other-{express}"), ai(100)).await;
+            store.consume(other, request("ai_chat", 1), None).await.unwrap();
+            let id = organization(&store, &format!("own-{express}"), ai(100)).await;
+            for (nth, instant) in instants.into_iter().enumerate() {
+                clock.set(instant);
+                let plain = request("ai_chat", 1);
+                let full = Consume {
+                    occurred_at: Some(instant - TimeDelta::milliseconds(1)),
+                    metadata: Some(serde_json::from_str(r#"{"b": "it's \"ü\"", "a": [1.50, null, true]}"#).unwrap()),
+                    actor: Some(Actor::new("someone's").unwrap()),
+                    ..request("ai_chat", 2)
+                };
+                store.consume(id, plain, None).await.unwrap();
+                store.consume(id, full, key(&format!("key-{nth}"))).await.unwrap();
+            }
+            let by_express = store.stats().ledger.path(DecidedBy::Express).decided.get();
+            assert_eq!(by_express, if express { 2 * instants.len() as u64 } else { 0 });
+            sides.push(stored(&db, id).await);
         }
-        assert_eq!(counts.len(), 1, "both have bound the same number of keys");
-        assert!(express.verify().await.unwrap().passed());
+        assert_eq!(sides[0].len(), 1 + 3 * instants.len());
+        assert_eq!(sides[0], sides[1]);
     });
 }
 
-#[test]
-fn two_writers_interleave_on_the_express_path_without_losing_anything() {
-    run(Engine::Postgres, async |db: TestDb| {
-        let stores = [store(&db).await, store(&db).await];
-        let mut organizations = Vec::new();
-        for index in 0..8 {
-            let funds = credits([(CreditType::Ai, 500)]);
-            organizations.push(organization(&stores[0], &format!("shared-{index}"), funds).await);
-        }
-        let spend = async |n: usize| {
-            let id = organizations[n * 7 % organizations.len()];
-            let k = key(&format!("key-{}", n / 2));
-            stores[n % 2].consume(id, request("ai_chat", 1), k).await
-        };
-        // Two of a number share a key where they share the organization, and go to different writers.
-        let answers = futures_util::future::join_all((0..4_000).map(spend)).await;
-        let charged = answers.iter().filter(|answer| answer.as_ref().is_ok_and(|answer| !answer.replayed)).count();
-        let mut spent = 0;
-        for id in &organizations {
-            let balance = stores[0].balance(*id).await.unwrap();
-            spent += 500 - usize::try_from(balance.balance.available[CreditType::Ai].get()).unwrap();
-        }
-        assert_eq!(charged, spent);
-        let sequences = answers.into_iter().flatten().map(|answer| match answer.value.outcome {
-            Outcome::Spent { sequence, .. } => (answer.value.organization_id, sequence, answer.value.id),
-            Outcome::Refused { .. } => unreachable!("a refusal is an error"),
-        });
-        let distinct: std::collections::HashSet<_> = sequences.collect();
-        assert_eq!(distinct.len(), charged, "every charge has a number of its own");
-        assert!(stores[1].verify().await.unwrap().passed());
+both_engines!(two_writers_interleave_on_the_express_path_without_losing_anything, async |db: TestDb| {
+    let stores = [store(&db).await, store(&db).await];
+    let mut organizations = Vec::new();
+    for index in 0..8 {
+        let funds = credits([(CreditType::Ai, 500)]);
+        organizations.push(organization(&stores[0], &format!("shared-{index}"), funds).await);
+    }
+    let spend = async |n: usize| {
+        let id = organizations[n * 7 % organizations.len()];
+        let k = key(&format!("key-{}", n / 2));
+        stores[n % 2].consume(id, request("ai_chat", 1), k).await
+    };
+    // Two of a number share a key where they share the organization, and go to different writers.
+    let answers = futures_util::future::join_all((0..4_000).map(spend)).await;
+    let charged = answers.iter().filter(|answer| answer.as_ref().is_ok_and(|answer| !answer.replayed)).count();
+    let mut spent = 0;
+    for id in &organizations {
+        let balance = stores[0].balance(*id).await.unwrap();
+        spent += 500 - usize::try_from(balance.balance.available[CreditType::Ai].get()).unwrap();
+    }
+    assert_eq!(charged, spent);
+    let sequences = answers.into_iter().flatten().map(|answer| match answer.value.outcome {
+        Outcome::Spent { sequence, .. } => (answer.value.organization_id, sequence, answer.value.id),
+        Outcome::Refused { .. } => unreachable!("a refusal is an error"),
     });
-}
+    let distinct: std::collections::HashSet<_> = sequences.collect();
+    assert_eq!(distinct.len(), charged, "every charge has a number of its own");
+    assert!(stores[1].verify().await.unwrap().passed());
+});
 
 /// An update that changes no indexed column and finds room on its page costs no index entry, and vacuum nothing.
 #[test]

@@ -40,8 +40,8 @@ pub struct StoreConfig {
     /// Whether PostgreSQL is behind a pooler in transaction mode (pgbouncer), where no session is ours: nothing may rest
     /// on what an earlier statement left in it.
     pub pooler: bool,
-    /// Whether consumptions may take the express path, which PostgreSQL has. It means the same and is faster; without it
-    /// everything takes the portable path, against which it is measured and tested.
+    /// Whether consumptions may take the express path. It means the same and is faster; without it everything takes the
+    /// portable path, against which it is measured and tested.
     pub express: bool,
     /// How many writers move credits at once on PostgreSQL, each with a connection of its own, beside one that takes half of
     /// each large batch. SQLite takes one writer.

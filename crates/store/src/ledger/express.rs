@@ -1,9 +1,12 @@
-//! The express path: on PostgreSQL, consumptions that their organizations can afford in one round trip.
+//! The express path: consumptions that their organizations can afford, in one transaction that reads nothing first.
 //!
-//! Most batches hold nothing else. So the demand of each organization is summed up here, and one call of
-//! `consume_credits_express` (a migration has its text and says how it works) updates every account on which the whole
-//! sum fits and nothing is out of the ordinary, and writes the log rows and keys of those organizations alone. It is an
-//! optimization with the same meaning: whatever it leaves out takes the portable path, which decides anew.
+//! Most batches hold nothing else. So the demand of each organization is summed up here, and one call updates every
+//! account on which the whole sum fits and nothing is out of the ordinary, and writes the log rows and keys of those
+//! organizations alone. It is an optimization with the same meaning: whatever it leaves out takes the portable path, which
+//! decides anew.
+//!
+//! On PostgreSQL the call is one of `consume_credits_express` (a migration has its text and says how it works), in one
+//! round trip, which is [`postgres`]; on SQLite it is what [`sqlite`] does.
 //!
 //! Prices come from a board that the portable path keeps: every item carries the version that it was calculated with,
 //! and the call does nothing at all if one of them is no longer the one in force by the database's clock.
@@ -11,6 +14,11 @@
 //! The call is its own transaction. If the connection breaks before the answer, the server's side of it is ended first,
 //! so that nothing of it can happen any more; then the ids of the batch are looked for. Those that are there were spent,
 //! the others were not.
+
+mod postgres;
+mod sqlite;
+
+pub(crate) use postgres::explainable_call;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::LazyLock;
@@ -246,6 +254,19 @@ impl<S: Session> Writer<S> {
     }
 }
 
+/// Spends what can be spent of a demand.
+pub(super) async fn spend(
+    connection: &mut Connection,
+    demand: &Demand<'_>,
+    clock: Option<Timestamp>,
+    screens: bool,
+) -> Result<Vec<(usize, Consumption)>, AttemptError> {
+    match connection {
+        Connection::Postgres(..) => postgres::spend(connection, demand, clock, screens).await,
+        Connection::Sqlite(..) => sqlite::spend(connection, demand, clock, screens).await,
+    }
+}
+
 /// The consumptions of a demand that are in the log.
 pub(super) async fn spent(connection: &mut Connection, demand: &Demand<'_>) -> Result<Vec<Consumption>, AttemptError> {
     let mut rows = FIND_LOGS.rows();
@@ -324,21 +345,24 @@ fn spendings(spent: &[(usize, Consumption)]) -> impl Iterator<Item = (Organizati
     })
 }
 
-/// The consumptions of an organization that has spent what was asked of it, each with the place of its task: from the
-/// number of the last one, their instant and the balance after them.
-pub(super) fn consumptions(
-    demand: &Demand<'_>,
+/// What an organization has after everything that was asked of it was spent.
+struct After {
     organization_id: OrganizationId,
-    last_sequence: i64,
+    /// The number of its last consumption.
+    sequence: i64,
+    available: Credits,
+    /// The instant of all of them.
     created_at: Timestamp,
-    after: Credits,
-    spent: &mut Vec<(usize, Consumption)>,
-) -> Result<(), AttemptError> {
+}
+
+/// The consumptions of an organization that were spent, each with the place of its task.
+fn consumptions(after: &After, demand: &Demand<'_>, spent: &mut Vec<(usize, Consumption)>) -> Result<(), AttemptError> {
+    let After { organization_id, sequence, available, created_at } = *after;
     let items = demand.get(&organization_id).map_or(&[][..], Vec::as_slice);
     let Some(total) = items.last().map(|item| item.so_far) else { return Ok(()) };
     let out_of_range = || StoreError::Internal("a balance before spending was out of range".to_owned());
-    let before = after.checked_add(total).ok_or_else(out_of_range)?;
-    let first_sequence = last_sequence - i64::try_from(items.len()).unwrap_or(i64::MAX);
+    let before = available.checked_add(total).ok_or_else(out_of_range)?;
+    let first_sequence = sequence - i64::try_from(items.len()).unwrap_or(i64::MAX);
     for (sequence, item) in (first_sequence + 1..).zip(items) {
         let available = before.checked_sub(item.so_far).ok_or_else(out_of_range)?;
         let consumption = Consumption {

@@ -38,6 +38,10 @@ pub(crate) const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long SQLite waits for another process that writes (`import` beside `serve`).
 pub(crate) const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the express path waits for that: less, since the portable path waits after it, and both together must end within
+/// [`ATTEMPT_DEADLINE_SQLITE`].
+pub(crate) const SQLITE_BUSY_TIMEOUT_EXPRESS: Duration = Duration::from_secs(2);
+
 /// How long the server works on one statement of the ledger. A batch takes milliseconds; callers are told after
 /// [`RETRY_DEADLINE`] at the latest, and no statement should outlive them.
 pub(crate) const LEDGER_STATEMENT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -24,14 +24,13 @@
 //! - **No future of a database call is dropped half-way**, except together with its connection. A caller that hangs up
 //!   only stops waiting for the answer; what is in a batch finishes.
 //!
-//! On PostgreSQL most batches go by the `express` path first: one statement that decides and writes all consumptions that
-//! their organizations can afford, and leaves everything else to the path above.
+//! Most batches go by the `express` path first: one transaction that decides and writes all consumptions that their
+//! organizations can afford, and leaves everything else to the path above.
 //!
 //! `consume`, batches and events are one thing here: a single request is a batch of one.
 
 mod decide;
 mod express;
-mod express_call;
 mod fence;
 #[cfg(test)]
 mod interleavings;
@@ -65,7 +64,7 @@ use crate::error::StoreError;
 
 use decide::Verdict;
 
-pub(crate) use express_call::explainable_call;
+pub(crate) use express::explainable_call;
 pub(crate) use fence::fence;
 pub(crate) use pages::{subscription_columns, subscription_joins};
 pub(crate) use queue::{Ledger, unexpected};

@@ -130,7 +130,7 @@ pub(crate) async fn lock_accounts(
 /// What the database's clock shows now that the locks are held, and no price can change any more; `None` on SQLite,
 /// which has no clock of its own and one writer at a time.
 pub(super) async fn read_clock(connection: &mut Connection) -> Result<Option<Timestamp>, AttemptError> {
-    if matches!(connection, Connection::Sqlite(_)) {
+    if matches!(connection, Connection::Sqlite(..)) {
         return Ok(None);
     }
     let mut rows = READ_CLOCK.rows();

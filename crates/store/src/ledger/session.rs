@@ -10,7 +10,6 @@ use multicredit_domain::{Consumption, OrganizationId, Timestamp};
 
 use super::decide::{Effects, Facts};
 use super::express::{self, Demand};
-use super::express_call;
 use super::writer::{self, Marker};
 use super::{Task, read, write};
 use crate::clock::Clock;
@@ -58,7 +57,7 @@ pub(super) trait Session: Sized {
     /// Writes what was decided.
     async fn write(&mut self, effects: &Effects) -> Result<(), AttemptError>;
 
-    /// Decides and writes in one statement what it can of a demand, in a transaction of its own. Answers what was spent,
+    /// Decides and writes what it can of a demand, in a transaction of its own. Answers what was spent,
     /// each consumption with the place of its task. `screens`: known keys are looked for, rather than failing the call.
     async fn spend(
         &mut self,
@@ -125,7 +124,7 @@ impl Session for Connection {
         clock: Option<Timestamp>,
         screens: bool,
     ) -> Result<Vec<(usize, Consumption)>, AttemptError> {
-        express_call::spend(self, demand, clock, screens).await
+        express::spend(self, demand, clock, screens).await
     }
 
     async fn spent(&mut self, demand: &Demand<'_>) -> Result<Vec<Consumption>, AttemptError> {

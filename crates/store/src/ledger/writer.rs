@@ -48,7 +48,7 @@ pub(crate) struct Writer<S: Session> {
     pub(super) connection: Option<S>,
     /// The server's side of a connection that was lost, to be ended before anything is looked for or done again.
     lost: Option<S::Backend>,
-    /// The prices that the express path goes by; `None` where there is no such path.
+    /// The prices that the express path goes by; `None` where it is switched off.
     pub(super) express: Option<PriceBoard>,
     /// The keys that went by the express path of late.
     pub(super) recent_keys: RecentKeys,
@@ -69,11 +69,11 @@ pub(super) struct Habits {
 impl Habits {
     /// What suits an engine.
     pub(super) fn of(engine: Engine, is_express: bool, clock: Clock) -> Self {
-        let (has_express, attempt_deadline) = match engine {
-            Engine::Postgres => (true, limits::ATTEMPT_DEADLINE),
-            Engine::Sqlite => (false, limits::ATTEMPT_DEADLINE_SQLITE),
+        let attempt_deadline = match engine {
+            Engine::Postgres => limits::ATTEMPT_DEADLINE,
+            Engine::Sqlite => limits::ATTEMPT_DEADLINE_SQLITE,
         };
-        Self { clock, is_express: is_express && has_express, attempt_deadline, jitter: jittered }
+        Self { clock, is_express, attempt_deadline, jitter: jittered }
     }
 }
 

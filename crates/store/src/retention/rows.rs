@@ -192,7 +192,7 @@ async fn delete_some(
     place: Place,
     organization_id: OrganizationId,
 ) -> Result<u64, StoreError> {
-    if matches!(connection, Connection::Sqlite(_)) {
+    if matches!(connection, Connection::Sqlite(..)) {
         let mut rows = DELETE_ON_SQLITE.rows();
         rows.cell(Cell::Uuid(organization_id.uuid())).end();
         return Ok(connection.execute(&DELETE_ON_SQLITE, &rows).await?);

@@ -14,7 +14,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, PgConnection, SqliteConnection};
 
-use super::{Rows, Statement};
+use super::{Direct, Rows, Statement, checkpoint};
 use crate::config::{Engine, StoreConfig};
 use crate::error::leaves_doubt;
 use crate::ledger::{PRICE_LOCK, limits};
@@ -51,10 +51,10 @@ fn begin_lent(statement_timeout: Duration) -> String {
     format!("BEGIN; {}; {planning}SELECT pg_advisory_xact_lock_shared({PRICE_LOCK})", preamble(statement_timeout))
 }
 
-/// A connection to either engine.
+/// A connection to either engine. To SQLite there may be a second one beside it, once the ledger has spent over it.
 pub(crate) enum Connection {
     Postgres(PgConnection, Session),
-    Sqlite(SqliteConnection),
+    Sqlite(SqliteConnection, Option<Direct>),
 }
 
 /// Whose session of the server is behind a connection to PostgreSQL.
@@ -91,7 +91,8 @@ pub(crate) fn connect_options_sqlite(config: &StoreConfig) -> Result<SqliteConne
         .busy_timeout(limits::SQLITE_BUSY_TIMEOUT)
         // A statement that writes many rows keeps what it changes, to take it back by itself: in memory rather than in a file
         // of its own, which was a tenth of the time that a batch of consumptions took.
-        .pragma("temp_store", "MEMORY");
+        .pragma("temp_store", "MEMORY")
+        .pragma("wal_autocheckpoint", checkpoint::LONG.to_string());
     Ok(with_logging(options, config))
 }
 
@@ -149,7 +150,9 @@ impl Connection {
     /// table is kept for as long as the connection lives).
     pub(crate) async fn open(engine: Engine, config: &StoreConfig) -> Result<Self, sqlx::Error> {
         match engine {
-            Engine::Sqlite => connect_options_sqlite(config)?.connect().await.map(Self::Sqlite),
+            Engine::Sqlite => {
+                connect_options_sqlite(config)?.connect().await.map(|connection| Self::Sqlite(connection, None))
+            }
             Engine::Postgres => {
                 let options = connect_options_postgres(config, LEDGER_NAME)?;
                 if config.pooler {
@@ -175,7 +178,7 @@ impl Connection {
                 lent.is_patient = true;
                 Ok(())
             }
-            Self::Sqlite(_) => Ok(()),
+            Self::Sqlite(..) => Ok(()),
         }
     }
 
@@ -185,7 +188,7 @@ impl Connection {
     pub(crate) const fn backend(&self) -> Option<Backend> {
         match self {
             Self::Postgres(_, Session::Own(backend)) => Some(*backend),
-            Self::Postgres(_, Session::Lent(_)) | Self::Sqlite(_) => None,
+            Self::Postgres(_, Session::Lent(_)) | Self::Sqlite(..) => None,
         }
     }
 
@@ -245,7 +248,7 @@ impl Connection {
                 sqlx::raw_sql(AssertSqlSafe(begin.as_str())).execute(connection).await.map(drop)
             }
             // IMMEDIATE: a transaction that reads first and then writes fails at once if another wrote in between.
-            Self::Sqlite(_) => self.run("BEGIN IMMEDIATE").await,
+            Self::Sqlite(..) => self.run("BEGIN IMMEDIATE").await,
         }
     }
 
@@ -272,7 +275,7 @@ impl Connection {
         let sql = AssertSqlSafe(sql.to_owned());
         match self {
             Self::Postgres(connection, _) => sqlx::raw_sql(sql).execute(connection).await.map(drop),
-            Self::Sqlite(connection) => sqlx::query(sql).execute(connection).await.map(drop),
+            Self::Sqlite(connection, _) => sqlx::query(sql).execute(connection).await.map(drop),
         }
     }
 
@@ -290,7 +293,7 @@ impl Connection {
                 let query = sqlx::query_with(AssertSqlSafe(statement.postgres.clone()), arguments);
                 Ok(query.fetch_all(connection).await?.into_iter().map(Into::into).collect())
             }
-            Self::Sqlite(connection) => {
+            Self::Sqlite(connection, _) => {
                 let query = sqlx::query(AssertSqlSafe(statement.sqlite.clone())).bind(rows.to_json());
                 Ok(query.fetch_all(connection).await?.into_iter().map(Into::into).collect())
             }
@@ -314,10 +317,34 @@ impl Connection {
                 let query = sqlx::query_with(AssertSqlSafe(statement.postgres.clone()), arguments);
                 Ok(query.execute(connection).await?.rows_affected())
             }
-            Self::Sqlite(connection) => {
+            Self::Sqlite(connection, _) => {
                 let query = sqlx::query(AssertSqlSafe(statement.sqlite.clone())).bind(rows.to_json());
                 Ok(query.execute(connection).await?.rows_affected())
             }
+        }
+    }
+
+    /// The connection to the same file that has no thread of its own, opened if there is none; `None` on PostgreSQL, and
+    /// where there is no file.
+    pub(crate) async fn direct(&mut self) -> Result<Option<&mut Direct>, sqlx::Error> {
+        let Self::Sqlite(connection, direct) = self else { return Ok(None) };
+        if direct.is_none() {
+            // Whatever the URL said: the file that is open.
+            let file: String = sqlx::query_scalar("SELECT file FROM pragma_database_list WHERE name = 'main'")
+                .fetch_one(connection)
+                .await?;
+            if file.is_empty() {
+                return Ok(None);
+            }
+            *direct = Some(Direct::open(&file)?);
+        }
+        Ok(direct.as_mut())
+    }
+
+    /// Closes what [`direct`](Self::direct) opened, to be opened anew.
+    pub(crate) fn drop_direct(&mut self) {
+        if let Self::Sqlite(_, direct) = self {
+            *direct = None;
         }
     }
 
@@ -325,7 +352,10 @@ impl Connection {
     pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Postgres(connection, _) => connection.close().await,
-            Self::Sqlite(connection) => connection.close().await,
+            Self::Sqlite(connection, direct) => {
+                drop(direct);
+                connection.close().await
+            }
         }
     }
 }

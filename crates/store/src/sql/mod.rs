@@ -5,13 +5,16 @@
 //! as one JSON text (`json_each`). [`Statement`] hides which: a statement is written once, around a *source* of rows
 //! called `v`.
 
+mod checkpoint;
 mod connection;
+mod direct;
 mod rows;
 
 pub(crate) use connection::{
     Backend, Connection, connect_options_pool, connect_options_postgres, connect_options_sqlite, preamble,
 };
-pub(crate) use rows::{Cell, Column, Kind, Rows, credit_columns};
+pub(crate) use direct::{Direct, Fault};
+pub(crate) use rows::{Cell, Column, Kind, Rows, credit_columns, time_text};
 
 use std::sync::Arc;
 

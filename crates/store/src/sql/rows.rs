@@ -182,6 +182,11 @@ fn int(cell: &Cell) -> Option<i64> {
     if let Cell::Int(value) = cell { Some(*value) } else { None }
 }
 
+/// An instant as SQLite has it: as sqlx writes it, so that all instants of a column compare as text.
+pub(crate) fn time_text(at: Timestamp) -> String {
+    at.to_rfc3339_opts(SecondsFormat::AutoSi, false)
+}
+
 fn push_json(json: &mut String, cell: &Cell) {
     // Writing into a String cannot fail.
     let _ = match cell {
@@ -189,8 +194,7 @@ fn push_json(json: &mut String, cell: &Cell) {
         Cell::Uuid(uuid) => write!(json, "\"{}\"", uuid.simple()),
         Cell::Int(value) => write!(json, "{value}"),
         Cell::Bool(value) => write!(json, "{value}"),
-        // As sqlx writes it, so that all instants of a column compare as text.
-        Cell::Time(at) => write!(json, "\"{}\"", at.to_rfc3339_opts(SecondsFormat::AutoSi, false)),
+        Cell::Time(at) => write!(json, "\"{}\"", time_text(*at)),
         Cell::Date(date) => write!(json, "\"{date}\""),
         Cell::Text(_) | Cell::Static(_) => {
             json.push_str(&serde_json::Value::from(cell.text()).to_string());

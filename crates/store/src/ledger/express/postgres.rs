@@ -17,9 +17,9 @@ use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgHasArrayType, PgRow, PgTyp
 use sqlx::{Arguments as _, AssertSqlSafe, Encode, Postgres, Row as _, Type};
 use uuid::Uuid;
 
-use super::express::{Demand, Item, consumptions};
-use super::read::PRICE_LOCK;
+use super::{After, Demand, Item, consumptions};
 use crate::error::{AttemptError, StoreError};
+use crate::ledger::read::PRICE_LOCK;
 use crate::sql::Connection;
 
 /// The call, with the columns of its answer by place.
@@ -120,7 +120,7 @@ pub(super) async fn spend(
     let rows = connection.end_around(is_needed, rows).await?;
     let mut spent = Vec::new();
     for row in rows {
-        read(&row, demand, &mut spent)?;
+        consumptions(&after(&row)?, demand, &mut spent)?;
     }
     Ok(spent)
 }
@@ -155,17 +155,20 @@ fn arguments(demand: &Demand<'_>, clock: Option<Timestamp>, screens: bool) -> Re
     Ok(arguments)
 }
 
-/// The consumptions of the organization that a row of the answer is about, each with the place of its task.
-fn read(row: &PgRow, demand: &Demand<'_>, spent: &mut Vec<(usize, Consumption)>) -> Result<(), AttemptError> {
-    let organization_id = OrganizationId::new(row.try_get(0)?);
-    let last_sequence: i64 = row.try_get(1)?;
-    let created_at: DateTime<Utc> = row.try_get(2)?;
-    let mut after = Credits::ZERO;
+/// What a row of the answer says.
+fn after(row: &PgRow) -> Result<After, AttemptError> {
+    let mut available = Credits::ZERO;
     for (place, credit_type) in (3..).zip(CreditType::ALL) {
-        after[credit_type] =
+        available[credit_type] =
             Amount::new(row.try_get(place)?).map_err(|error| StoreError::Internal(error.to_string()))?;
     }
-    consumptions(demand, organization_id, last_sequence, created_at, after, spent)
+    let created_at: DateTime<Utc> = row.try_get(2)?;
+    Ok(After {
+        organization_id: OrganizationId::new(row.try_get(0)?),
+        sequence: row.try_get(1)?,
+        available,
+        created_at,
+    })
 }
 
 /// A call for one consumption of quantity 1 with its arguments written out, for the database to explain.
