@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 
-use rusqlite::OpenFlags;
+use rusqlite::{OpenFlags, ffi};
 use sqlx::error::{DatabaseError, ErrorKind};
 use thiserror::Error;
 
@@ -19,8 +19,8 @@ use super::checkpoint::{Checkpointer, TOO_LONG};
 use crate::error::AttemptError;
 use crate::ledger::limits;
 
-/// `SQLITE_CONSTRAINT_PRIMARYKEY` and `SQLITE_CONSTRAINT_UNIQUE`.
-const UNIQUE_VIOLATIONS: [i32; 2] = [1555, 2067];
+/// What SQLite answers if a key is there already.
+const UNIQUE_VIOLATIONS: [i32; 2] = [ffi::SQLITE_CONSTRAINT_PRIMARYKEY, ffi::SQLITE_CONSTRAINT_UNIQUE];
 
 /// How much of the file it keeps in memory: most of the pages that a batch over ten thousand organizations goes through. With
 /// the two megabytes that SQLite has by default a tenth of the time went into reading again what had just been written; with
@@ -189,13 +189,11 @@ mod tests {
 
     #[test]
     fn only_a_commit_leaves_doubt() {
-        for (code, of_a_commit) in [
-            (rusqlite::ffi::SQLITE_IOERR_FSYNC, true),
-            (rusqlite::ffi::SQLITE_FULL, true),
-            (rusqlite::ffi::SQLITE_BUSY, false),
-        ] {
+        for (code, of_a_commit) in
+            [(ffi::SQLITE_IOERR_FSYNC, true), (ffi::SQLITE_FULL, true), (ffi::SQLITE_BUSY, false)]
+        {
             let failed = |is_of_commit| {
-                let failure = rusqlite::ffi::Error::new(code);
+                let failure = ffi::Error::new(code);
                 as_of_sqlx(rusqlite::Error::SqliteFailure(failure, None), is_of_commit)
             };
             assert_eq!(leaves_doubt(&failed(true)), of_a_commit);
