@@ -224,3 +224,18 @@ BEGIN
     END LOOP;
 END
 $script$;
+
+-- Types of arguments.
+DO $script$
+DECLARE
+    argument record;
+BEGIN
+    FOR argument IN
+        SELECT t.oid::regtype AS name
+        FROM pg_type t
+        WHERE t.typnamespace = current_schema()::regnamespace AND t.typname IN ('express_demand', 'express_item')
+    LOOP
+        EXECUTE format('ALTER TYPE %s OWNER TO multicredit_migrator', argument.name);
+    END LOOP;
+END
+$script$;

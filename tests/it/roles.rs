@@ -252,7 +252,9 @@ fn the_script_knows_every_table_and_function_and_may_be_run_on_what_another_role
                  AND c.relkind IN ('r', 'p', 'm', 'v') AND pg_get_userbyid(c.relowner) <> '{migrator}' UNION ALL \
                  SELECT p.proname::text FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace \
                  AND pg_get_userbyid(p.proowner) <> '{migrator}' \
-                 AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')"
+                 AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e') UNION ALL \
+                 SELECT t.typname::text FROM pg_type t JOIN pg_class c ON c.oid = t.typrelid AND c.relkind = 'c' \
+                 WHERE t.typnamespace = 'public'::regnamespace AND pg_get_userbyid(t.typowner) <> '{migrator}'"
             ),
         )
         .await;

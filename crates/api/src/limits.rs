@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// How many connections are served at once when nobody says. One with a request in it takes some 33 KiB, so that this is
-/// 66 MiB at most; and it is more than the calls to the ledger that can be waited for (1,088) or decided (256) at a time, so
+/// 66 MiB at most; and it is more than the calls to the ledger that can be waited for (1,280) or decided (256) at a time, so
 /// that these are what is refused for, over connections that are kept.
 pub const CONNECTIONS_DEFAULT: NonZeroU32 = NonZeroU32::new(2_048).unwrap();
 

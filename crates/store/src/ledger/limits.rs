@@ -19,7 +19,7 @@ pub(crate) const QUEUE_MAX: usize = 16_384;
 
 /// The most calls that wait, each with one request or a batch of them. Each keeps a connection and its buffers, some 50 KiB
 /// of memory, so this bounds what an overload takes; and at ten thousand calls a second they wait for an eighth of one.
-pub(crate) const CALLS_MAX: usize = 1_088;
+pub(crate) const CALLS_MAX: usize = 1_280;
 
 /// The most calls with one request of one organization that wait: what the contract promises, and few enough that there is
 /// room for others.

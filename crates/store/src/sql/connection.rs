@@ -54,7 +54,14 @@ fn begin_lent(statement_timeout: Duration) -> String {
 /// A connection to either engine. To SQLite there may be a second one beside it, once the ledger has spent over it.
 pub(crate) enum Connection {
     Postgres(PgConnection, Session),
-    Sqlite(SqliteConnection, Option<Direct>),
+    Sqlite(SqliteConnection, Beside),
+}
+
+/// What there may be beside a connection to SQLite.
+pub(crate) struct Beside {
+    direct: Option<Direct>,
+    /// Whether its statements are logged.
+    is_logged: bool,
 }
 
 /// Whose session of the server is behind a connection to PostgreSQL.
@@ -151,7 +158,8 @@ impl Connection {
     pub(crate) async fn open(engine: Engine, config: &StoreConfig) -> Result<Self, sqlx::Error> {
         match engine {
             Engine::Sqlite => {
-                connect_options_sqlite(config)?.connect().await.map(|connection| Self::Sqlite(connection, None))
+                let beside = Beside { direct: None, is_logged: config.log_statements };
+                connect_options_sqlite(config)?.connect().await.map(|connection| Self::Sqlite(connection, beside))
             }
             Engine::Postgres => {
                 let options = connect_options_postgres(config, LEDGER_NAME)?;
@@ -327,8 +335,8 @@ impl Connection {
     /// The connection to the same file that has no thread of its own, opened if there is none; `None` on PostgreSQL, and
     /// where there is no file.
     pub(crate) async fn direct(&mut self) -> Result<Option<&mut Direct>, sqlx::Error> {
-        let Self::Sqlite(connection, direct) = self else { return Ok(None) };
-        if direct.is_none() {
+        let Self::Sqlite(connection, beside) = self else { return Ok(None) };
+        if beside.direct.is_none() {
             // Whatever the URL said: the file that is open.
             let file: String = sqlx::query_scalar("SELECT file FROM pragma_database_list WHERE name = 'main'")
                 .fetch_one(connection)
@@ -336,15 +344,15 @@ impl Connection {
             if file.is_empty() {
                 return Ok(None);
             }
-            *direct = Some(Direct::open(&file)?);
+            beside.direct = Some(Direct::open(&file, beside.is_logged)?);
         }
-        Ok(direct.as_mut())
+        Ok(beside.direct.as_mut())
     }
 
     /// Closes what [`direct`](Self::direct) opened, to be opened anew.
     pub(crate) fn drop_direct(&mut self) {
-        if let Self::Sqlite(_, direct) = self {
-            *direct = None;
+        if let Self::Sqlite(_, beside) = self {
+            beside.direct = None;
         }
     }
 
@@ -352,8 +360,8 @@ impl Connection {
     pub(crate) async fn close(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Postgres(connection, _) => connection.close().await,
-            Self::Sqlite(connection, direct) => {
-                drop(direct);
+            Self::Sqlite(connection, beside) => {
+                drop(beside);
                 connection.close().await
             }
         }

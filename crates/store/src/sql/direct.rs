@@ -11,6 +11,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 
+use rusqlite::trace::{TraceEvent, TraceEventCodes};
 use rusqlite::{OpenFlags, ffi};
 use sqlx::error::{DatabaseError, ErrorKind};
 use thiserror::Error;
@@ -42,9 +43,20 @@ pub(crate) struct Direct {
 }
 
 impl Direct {
-    /// Opens a file that is there.
-    pub(crate) fn open(file: &str) -> Result<Self, sqlx::Error> {
+    /// Opens a file that is there, and logs statements if that is asked for.
+    pub(crate) fn open(file: &str, is_logged: bool) -> Result<Self, sqlx::Error> {
         let connection = connect(file).map_err(Fault)?;
+        if is_logged {
+            // As sqlx does.
+            connection.trace_v2(
+                TraceEventCodes::SQLITE_TRACE_STMT,
+                Some(|event| {
+                    if let TraceEvent::Stmt(_, sql) = event {
+                        tracing::debug!(target: "sqlx::query", summary = sql);
+                    }
+                }),
+            );
+        }
         let checkpointer = Checkpointer::start(connect(file).map_err(Fault)?);
         let checkpointer = checkpointer.map_err(|error| sqlx::Error::Configuration(error.into()))?;
         Ok(Self { connection, checkpointer })
@@ -159,7 +171,7 @@ mod tests {
     use crate::error::{Fault as Kind, is_unique_violation_of, leaves_doubt};
 
     fn opened() -> Direct {
-        let direct = Direct::open(":memory:").unwrap();
+        let direct = Direct::open(":memory:", false).unwrap();
         direct.connection.execute_batch("CREATE TABLE t (a PRIMARY KEY)").unwrap();
         direct
     }

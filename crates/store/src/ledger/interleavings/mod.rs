@@ -150,7 +150,7 @@ fn whatever_a_seed_decides_everything_is_answered_once_and_happens_once() {
     println!("{sum:?}");
 }
 
-/// With the real limits: 1,024 calls of an organization, 1,088 in all.
+/// With the real limits: 1,024 calls of an organization, 1,280 in all.
 #[test]
 fn a_queue_that_is_full_refuses_what_is_beyond_it_and_is_empty_in_the_end() {
     for seed in 0..20 {
