@@ -74,11 +74,10 @@ impl PlanPeriod {
     /// The number, counted from `anchor`, of the last period that has begun at `at`; 0 if none has.
     fn number_at(self, anchor: Timestamp, zone: &TimeZone, at: Timestamp) -> i64 {
         let begun = |count| self.after(anchor, zone, count).is_some_and(|start| start <= at);
-        let mut beyond = 1;
+        let (mut last, mut beyond) = (0, 1_i64);
         while begun(beyond) {
-            beyond *= 2;
+            (last, beyond) = (beyond, beyond.saturating_mul(2));
         }
-        let mut last = beyond / 2;
         while last + 1 < beyond {
             let middle = last.midpoint(beyond);
             if begun(middle) { last = middle } else { beyond = middle }
