@@ -452,3 +452,7 @@ pub(crate) fn explainable_call(organization: Uuid, id: Uuid, action: &ActionType
         costs = each(&|it| format!("ARRAY[{0}::bigint], ARRAY[{0}::bigint]", cost[it].get())),
     )
 }
+
+#[cfg(test)]
+#[path = "express_tests.rs"]
+mod tests;

@@ -328,3 +328,127 @@ fn closed() -> StoreError {
 pub(crate) fn unexpected(reply: &Reply) -> StoreError {
     StoreError::Internal(format!("the writer answered with {reply:?}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    const LOUD: OrganizationId = OrganizationId::new(Uuid::from_u128(1));
+    const QUIET: OrganizationId = OrganizationId::new(Uuid::from_u128(2));
+
+    fn tasks(organization_ids: &[OrganizationId]) -> Vec<Task> {
+        organization_ids.iter().map(|id| task(*id, Request::Settle, None, None).unwrap()).collect()
+    }
+
+    fn job(organization_ids: &[OrganizationId], is_batch: bool) -> Job {
+        Job { tasks: tasks(organization_ids), is_batch, reply: oneshot::channel().0, queued_at: Instant::now() }
+    }
+
+    /// A ledger for one call at a time whose writer takes nothing, and the queue that it would take from.
+    fn idle() -> (Ledger, Queue) {
+        let queue = RefCell::new(None);
+        let ledger = Ledger::with_writers(1, 1, &Arc::new(Stats::default()), |_, of_the_writer| {
+            queue.replace(Some(of_the_writer));
+            oneshot::channel().1
+        });
+        (ledger, queue.take().unwrap())
+    }
+
+    #[test]
+    fn an_organization_has_a_bounded_number_of_calls_and_a_larger_one_of_requests() {
+        let waiting = Waiting::default();
+        for _ in 0..limits::ORGANIZATION_CALLS_MAX {
+            waiting.enter(LOUD, false).unwrap();
+        }
+        assert!(matches!(waiting.enter(LOUD, false), Err(StoreError::OrganizationBusy)));
+        for _ in limits::ORGANIZATION_CALLS_MAX..limits::ORGANIZATION_QUEUE_MAX {
+            waiting.enter(LOUD, true).unwrap();
+        }
+        assert!(matches!(waiting.enter(LOUD, true), Err(StoreError::OrganizationBusy)));
+        assert_eq!(waiting.total(), limits::ORGANIZATION_QUEUE_MAX);
+        waiting.enter(QUIET, false).unwrap();
+        assert!(waiting.adds_up());
+        // One call that goes makes room for one call.
+        waiting.leave(&job(&[LOUD], false));
+        waiting.enter(LOUD, false).unwrap();
+        assert!(matches!(waiting.enter(LOUD, false), Err(StoreError::OrganizationBusy)));
+    }
+
+    #[test]
+    fn a_batch_that_goes_makes_no_room_for_calls() {
+        let waiting = Waiting::default();
+        for _ in 0..limits::ORGANIZATION_CALLS_MAX {
+            waiting.enter(LOUD, false).unwrap();
+        }
+        waiting.enter(LOUD, true).unwrap();
+        waiting.enter(QUIET, true).unwrap();
+        waiting.leave(&job(&[LOUD, QUIET], true));
+        assert!(matches!(waiting.enter(LOUD, false), Err(StoreError::OrganizationBusy)));
+        assert_eq!(waiting.total(), limits::ORGANIZATION_CALLS_MAX);
+        assert!(waiting.adds_up(), "of whom nothing waits nothing is kept");
+    }
+
+    #[test]
+    fn everybody_is_refused_where_the_queue_is_full() {
+        let waiting = Waiting::default();
+        let organization = |number: usize| OrganizationId::new(Uuid::from_u128(number as u128));
+        for number in 0..limits::QUEUE_MAX {
+            waiting.enter(organization(number / limits::ORGANIZATION_QUEUE_MAX), true).unwrap();
+        }
+        assert!(matches!(waiting.enter(organization(99), false), Err(StoreError::Busy)));
+        waiting.leave(&job(&[organization(0)], true));
+        waiting.enter(organization(99), false).unwrap();
+    }
+
+    #[test]
+    fn a_full_queue_says_so_before_and_after_it_is_asked() {
+        let (ledger, queue) = idle();
+        ledger.has_room().unwrap();
+        ledger.enter(LOUD, true).unwrap();
+        ledger.enter(QUIET, true).unwrap();
+        let outcome = ledger.push(tasks(&[LOUD, QUIET]), true).unwrap();
+        assert_eq!(ledger.queued(), 2);
+        assert!(matches!(ledger.has_room(), Err(StoreError::Busy)));
+        ledger.enter(LOUD, false).unwrap();
+        assert!(matches!(ledger.push(tasks(&[LOUD]), false), Err(StoreError::Busy)));
+        assert_eq!(ledger.queued(), 2, "what was refused does not wait");
+        let taken = queue.try_lock().unwrap().try_recv().unwrap();
+        assert_eq!((taken.tasks.len(), taken.is_batch), (2, true));
+        ledger.has_room().unwrap();
+        drop(outcome);
+    }
+
+    #[tokio::test]
+    async fn a_closed_ledger_takes_nothing_and_says_that_it_is_closed() {
+        let (ledger, queue) = idle();
+        let (ended, end) = oneshot::channel();
+        *lock(&ledger.writers) = vec![end];
+        ended.send(()).unwrap();
+        ledger.close().await;
+        ledger.has_room().unwrap();
+        let refused = ledger.request(LOUD, Request::Settle, None, None).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+        assert_eq!(ledger.queued(), 0);
+        assert!(queue.lock().await.recv().await.is_none(), "the writers end");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_outcome_names_the_consumption_to_look_up_and_nothing_else() {
+        for (request, is_consumption) in [
+            (Request::Capture { hold_id: multicredit_domain::HoldId::new(Uuid::nil()), quantity: None }, true),
+            (Request::Settle, false),
+        ] {
+            let (ledger, queue) = idle();
+            let writer = async {
+                // It takes a job and dies.
+                let job = queue.lock().await.recv().await.unwrap();
+                job.tasks[0].id
+            };
+            let (answer, id) = tokio::join!(ledger.request(LOUD, request, None, None), writer);
+            let Err(StoreError::OutcomeUnknown { consumption_id }) = answer else { panic!("{answer:?}") };
+            assert_eq!(consumption_id, is_consumption.then(|| ConsumptionId::new(id)));
+        }
+    }
+}
