@@ -90,15 +90,17 @@ schemathesis: ## Hold a server against its OpenAPI document, with made-up reques
 	cargo build --package multicredit --bin multicredit
 	scripts/schemathesis.sh "$(target_directory)"
 
-# A mutant is the domain with one small mistake in it, which a test must find. `MUTANTS="--shard 0/4"` looks at a part of
-# them. Fewer made-up cases than usual: each mutant is built and tested by itself.
+# A mutant is the domain, or what the ledger decides without a database, with one small mistake in it, which a unit test
+# of its crate must find. `.cargo/mutants.toml` says which files; `MUTANTS="--shard 0/8"` looks at a part of them. Fewer
+# made-up cases and schedules than usual, and nothing for a debugger: each mutant is built and tested by itself.
 mutants := "$(target_directory)/tools/bin/cargo-mutants"
 MUTANTS ?=
 
 .PHONY: mutants
-mutants: ## Make mistakes in the domain, one by one, and see whether its tests find them
+mutants: ## Make mistakes in domain and ledger, one by one, and see whether unit tests find them
 	test -x $(mutants) || cargo install --quiet --locked --root "$(target_directory)/tools" cargo-mutants@27.1.0
-	PROPTEST_CASES=$${PROPTEST_CASES-100} $(mutants) mutants --package multicredit-domain \
+	PROPTEST_CASES=$${PROPTEST_CASES-100} MULTICREDIT_INTERLEAVINGS=$${MULTICREDIT_INTERLEAVINGS-200} \
+		CARGO_PROFILE_DEV_DEBUG=none $(mutants) mutants --package multicredit-domain --package multicredit-store \
 		--output "$(target_directory)" $(MUTANTS)
 
 # What is found on the way is kept under the target directory; what is worth keeping is copied from there into

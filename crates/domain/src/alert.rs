@@ -562,4 +562,28 @@ mod tests {
         let most = Amount::new(MAX).unwrap();
         assert_eq!(terms(AlertMeasure::Share, 99, Some(100)).level(most, most), Level::Recovered);
     }
+
+    #[test]
+    fn a_share_is_low_rounded_down_and_recovered_rounded_up() {
+        let level = |available| {
+            let [available, base] = [available, 50].map(|value| Amount::new(value).unwrap());
+            terms(AlertMeasure::Share, 5, Some(25)).level(available, base)
+        };
+        assert_eq!([2, 3, 12, 13].map(level), [Level::Low, Level::Between, Level::Between, Level::Recovered]);
+    }
+
+    #[test]
+    fn a_crossing_by_spending_has_the_instant_of_what_came_next_and_the_grant_before_it() {
+        use Happening::{Grant, Spend, Take};
+        let lines = ledger(&[Grant(100), Spend(95), Take(1)]);
+        let terms = terms(AlertMeasure::Share, 10, None);
+        for (to, instant) in [(2, at(2)), (3, at(3))] {
+            // Whoever reads where the ledger ends does not know how large the last grant was.
+            let to = Place { base: Credits::ZERO, ..place(&lines, to) };
+            let (_, crossings) = follow(&terms, CreditType::Ai, None, place(&lines, 1), &steps(&lines), to);
+            let [crossing] = &crossings[..] else { panic!("{crossings:?}") };
+            assert_eq!((crossing.told, crossing.after, crossing.through), (Told::Low, 1, 2));
+            assert_eq!((crossing.at, crossing.available.get(), crossing.base.get()), (instant, 5, 100));
+        }
+    }
 }

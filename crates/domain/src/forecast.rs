@@ -75,7 +75,7 @@ impl BurnRate {
 
 /// Looks into the future of these lots, which must be settled to `now`.
 pub fn forecast(lots: &[Lot], rate: BurnRate, now: Timestamp) -> Forecast {
-    let mut lots: Vec<&Lot> = lots.iter().filter(|lot| !lot.remaining.is_zero() && !has_ended(lot, now)).collect();
+    let mut lots: Vec<&Lot> = lots.iter().filter(|lot| !lot.remaining.is_zero()).collect();
     lots.sort_by(|one, other| one.burn_order(other));
     let mut expiring: BTreeMap<Timestamp, Credits> = BTreeMap::new();
     let mut course = CreditType::ALL.map(|_| Course::new());
@@ -181,6 +181,13 @@ mod tests {
         let found = forecast(&[lot(1, ai(100), 1, Some(2))], weekly(ai(70)), day(3));
         assert_eq!(found.runs_out_at[0], Some(day(3)));
         assert_eq!(found.expiring_unused, []);
+        assert_eq!(found.course[0], [(day(3), 0)]);
+    }
+
+    #[test]
+    fn a_lot_with_nothing_left_leaves_no_mark() {
+        let found = forecast(&[lot(1, ai(0), 1, Some(11)), lot(2, ai(5), 1, None)], weekly(ai(0)), day(1));
+        assert_eq!(found.course[0], [(day(1), 5)]);
     }
 
     #[test]
@@ -214,9 +221,13 @@ mod tests {
         let found = forecast(&lots, weekly(ai(70)), day(1));
         // Two days burn the first lot down to nothing, just when the second begins.
         assert_eq!(found.runs_out_at[0], Some(day(10)));
+        let course = [(day(1), 20), (day(3), 0), (day(3), 70), (day(10), 0), (day(20), 0), (day(20), 0)];
+        assert_eq!(found.course[0], course);
         let late = [lot(1, ai(20), 1, None), lot(2, ai(70), 5, Some(8))];
         let found = forecast(&late, weekly(ai(70)), day(1));
         assert_eq!(found.runs_out_at[0], Some(day(3)));
+        let course = [(day(1), 20), (day(3), 0), (day(5), 0), (day(5), 70), (day(8), 40), (day(8), 0)];
+        assert_eq!(found.course[0], course);
         assert_eq!(found.expiring_unused, [(day(8), ai(40))], "what could not be used on two days is not used later");
     }
 

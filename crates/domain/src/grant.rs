@@ -233,3 +233,70 @@ impl Draw {
         Self { sequence, grant_id, drawn: Credits::ZERO, returned: Credits::ZERO }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const START: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn seconds(count: i64) -> Timestamp {
+        START + TimeDelta::seconds(count)
+    }
+
+    fn ai(value: i64) -> Credits {
+        Credits::from_sums([value, 0, 0, 0])
+    }
+
+    /// A lot of ten that ends after a minute.
+    fn lot(id: u128) -> Lot {
+        let validity = Validity { effective_at: START, expires_at: Some(seconds(60)) };
+        Lot { validity, ..Lot::of(GrantId::new(Uuid::from_u128(id)), ai(10), GrantSource::Purchase, START) }
+    }
+
+    #[test]
+    fn the_first_difference_in_the_burn_order_decides() {
+        // What is spent last stands first.
+        let lots = [
+            Lot { priority: 11, ..lot(1) },
+            Lot { validity: Validity { effective_at: START, expires_at: None }, ..lot(2) },
+            Lot { validity: Validity { effective_at: START, expires_at: Some(seconds(61)) }, ..lot(3) },
+            lot(9),
+            lot(4),
+            Lot { source: GrantSource::Promotion, created_at: seconds(2), ..lot(5) },
+            Lot { source: GrantSource::Promotion, created_at: seconds(1), ..lot(6) },
+            Lot { priority: 9, validity: Validity { effective_at: START, expires_at: None }, ..lot(7) },
+        ];
+        let mut sorted = lots.to_vec();
+        sorted.sort_by(Lot::burn_order);
+        sorted.reverse();
+        assert_eq!(sorted, lots);
+    }
+
+    #[test]
+    fn a_lot_with_nothing_left_is_shown_as_expired_once_it_has_ended() {
+        let shown = |state, at| Lot { state, ..lot(1) }.shown(seconds(at)).state;
+        assert_eq!(shown(GrantState::Exhausted, 59), GrantState::Exhausted);
+        assert_eq!(shown(GrantState::Exhausted, 60), GrantState::Expired);
+        assert_eq!(shown(GrantState::Voided, 60), GrantState::Voided);
+        assert_eq!(shown(GrantState::Active, 59), GrantState::Active);
+    }
+
+    #[test]
+    fn what_comes_back_wakes_an_exhausted_lot_and_no_other() {
+        let mut burned = lot(1);
+        assert_eq!(burned.burn(ai(12)), ai(10));
+        assert_eq!((burned.remaining, burned.state), (ai(0), GrantState::Exhausted));
+        burned.put_back(ai(0)).unwrap();
+        assert_eq!(burned.state, GrantState::Exhausted);
+        burned.put_back(ai(3)).unwrap();
+        assert_eq!((burned.remaining, burned.state), (ai(3), GrantState::Active));
+        assert_eq!(burned.put_back(ai(8)), None, "it never held that much");
+        let mut voided = Lot { state: GrantState::Voided, remaining: ai(0), ..lot(1) };
+        voided.put_back(ai(3)).unwrap();
+        assert_eq!(voided.state, GrantState::Voided);
+    }
+}

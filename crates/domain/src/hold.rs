@@ -445,4 +445,15 @@ mod tests {
         assert_eq!(book.lot(SHORT).unwrap().state, GrantState::Expired);
         assert_eq!(book.account.balance(), Balance { available: ai(50), held: ai(0) });
     }
+
+    #[test]
+    fn a_hold_that_expires_gives_nothing_to_lots_that_ended_before_it_or_were_taken_back() {
+        let mut book = book();
+        book.void(LONG, seconds(10)).unwrap();
+        book.settle(seconds(120)).unwrap();
+        let kinds: Vec<_> = book.movements().iter().skip(3).map(|movement| movement.kind).collect();
+        assert_eq!(kinds, [MovementKind::Void, MovementKind::HoldExpiry]);
+        assert_eq!(remaining(&book), [ai(0), ai(0)]);
+        assert_eq!(book.account.balance(), Balance::default());
+    }
 }

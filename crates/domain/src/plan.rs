@@ -74,11 +74,10 @@ impl PlanPeriod {
     /// The number, counted from `anchor`, of the last period that has begun at `at`; 0 if none has.
     fn number_at(self, anchor: Timestamp, zone: &TimeZone, at: Timestamp) -> i64 {
         let begun = |count| self.after(anchor, zone, count).is_some_and(|start| start <= at);
-        let mut beyond = 1;
+        let (mut last, mut beyond) = (0, 1_i64);
         while begun(beyond) {
-            beyond *= 2;
+            (last, beyond) = (beyond, beyond.saturating_mul(2));
         }
-        let mut last = beyond / 2;
         while last + 1 < beyond {
             let middle = last.midpoint(beyond);
             if begun(middle) { last = middle } else { beyond = middle }
@@ -319,5 +318,78 @@ mod tests {
         assert_eq!(PlanPeriod::Year.number_at(anchor, &zone, at("2021-02-27T23:59:59Z")), 0);
         assert_eq!(PlanPeriod::Year.number_at(anchor, &zone, at("2021-02-28T00:00:00Z")), 1);
         assert_eq!(PlanPeriod::Day.number_at(anchor, &zone, at("2020-03-10T00:00:00Z")), 10);
+    }
+
+    fn ai(value: i64) -> Credits {
+        Credits::from_sums([value, 0, 0, 0])
+    }
+
+    /// A subscription to so much a day from 1 November on, made at that hour of 3 November.
+    fn daily(allowance: i64, hour: i64) -> Subscription {
+        let (code, allowance, period) = (PlanCode::new("pro").unwrap(), ai(allowance), PlanPeriod::Day);
+        let terms = PlanTerms { code, version: 1, allowance, period, rollover_max: None, priority: 5 };
+        Subscription::new(OrganizationId::MIN, terms, TimeZone::default(), at("2026-11-01T00:00:00Z"), third(hour))
+    }
+
+    fn third(hour: i64) -> Timestamp {
+        at("2026-11-03T00:00:00Z") + chrono::TimeDelta::hours(hour)
+    }
+
+    fn book() -> Book {
+        let account = crate::account::Account::open(OrganizationId::MIN, third(0));
+        Book::new(account, crate::book::Pages::default())
+    }
+
+    #[test]
+    fn who_subscribes_again_within_a_period_goes_on_with_its_lot() {
+        let mut book = book();
+        let first = book.subscribe(daily(10, 1), third(1)).unwrap();
+        assert_eq!((first.current, first.next_index), (Some((third(0), third(24))), 3));
+        assert_eq!(first.grant_id, daily(10, 1).first_grant_id());
+        book.unsubscribe().unwrap();
+        assert_eq!(book.subscription(), None);
+        assert_eq!(book.unsubscribe(), Err(Refusal::UnknownSubscription));
+        book.settle(third(2)).unwrap();
+        let again = book.subscribe(daily(10, 2), third(2)).unwrap();
+        assert_eq!((again.current, again.grant_id, again.next_index), (first.current, first.grant_id, 3));
+        assert_eq!((book.lots().len(), book.account.available), (1, ai(10)));
+        assert_eq!((book.lots()[0].priority, book.lots()[0].source), (5, GrantSource::Plan));
+        book.settle(third(24)).unwrap();
+        assert_eq!((book.lots().len(), book.account.available), (2, ai(10)));
+    }
+
+    #[test]
+    fn other_terms_count_from_the_next_period_on_and_the_same_change_nothing() {
+        let mut book = book();
+        book.subscribe(daily(10, 1), third(1)).unwrap();
+        assert_eq!(book.subscribe(daily(10, 2), third(2)).unwrap().next_terms, None);
+        let changed = book.subscribe(daily(20, 3), third(3)).unwrap();
+        assert_eq!(changed.next_terms.map(|terms| terms.allowance), Some(ai(20)));
+        assert_eq!(book.account.available, ai(10));
+        book.settle(third(24)).unwrap();
+        assert_eq!(book.account.available, ai(20));
+        assert_eq!(book.subscription().unwrap().next_terms, None);
+    }
+
+    #[test]
+    fn a_period_gives_what_there_is_room_for_and_its_lot_is_there_all_the_same() {
+        let mut book = book();
+        book.subscribe(daily(10, 1), third(1)).unwrap();
+        book.account.spend(ai(10), third(2)).unwrap();
+        book.settle(third(2)).unwrap();
+        let most = crate::grant::NewGrant {
+            credits: ai(MAX),
+            source: GrantSource::Purchase,
+            priority: 10,
+            effective_at: None,
+            expires_at: None,
+            reference: None,
+            top_up_id: None,
+        };
+        book.grant(GrantId::new(uuid::Uuid::from_u128(1)), &most, third(3)).unwrap();
+        book.settle(third(24)).unwrap();
+        let id = book.subscription().unwrap().grant_id.unwrap();
+        let lot = book.lot(id).unwrap();
+        assert_eq!((lot.granted, lot.state, book.account.available), (ai(0), GrantState::Exhausted, ai(MAX)));
     }
 }

@@ -172,3 +172,145 @@ impl Book {
         (places, rest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::account::{Account, Corrupt};
+    use crate::book::Pages;
+    use crate::grant::NewGrant;
+    use crate::id::OrganizationId;
+
+    const START: Timestamp = Timestamp::UNIX_EPOCH;
+
+    /// Ten credits that end after a minute, and are spent first.
+    const SHORT: GrantId = GrantId::new(Uuid::from_u128(1));
+
+    /// Fifty that do not.
+    const LONG: GrantId = GrantId::new(Uuid::from_u128(2));
+
+    fn ai(value: i64) -> Credits {
+        Credits::from_sums([value, 0, 0, 0])
+    }
+
+    fn quantity(value: i64) -> Quantity {
+        Quantity::new(value).unwrap()
+    }
+
+    fn seconds(count: i64) -> Timestamp {
+        START + TimeDelta::seconds(count)
+    }
+
+    fn price(unit_size: i64) -> Price {
+        let unit_size = quantity(unit_size);
+        Price { version: 1, costs: ai(1), unit_size, active: true, effective_at: START, description: None }
+    }
+
+    /// A consumption of twenty at one credit each, by the movement 3.
+    fn spent() -> Refundable {
+        Refundable { sequence: 3, price: price(1), quantity: quantity(20), refunded: 0 }
+    }
+
+    /// A book with both lots, of which twenty were spent at once and one credit afterwards.
+    fn book() -> Book {
+        let mut book = Book::new(Account::open(OrganizationId::MIN, START), Pages::default());
+        for (id, credits, priority, expires_at) in [(SHORT, 10, 1, Some(seconds(60))), (LONG, 50, 2, None)] {
+            let (credits, source) = (ai(credits), GrantSource::Purchase);
+            let new = NewGrant {
+                credits,
+                source,
+                priority,
+                effective_at: None,
+                expires_at,
+                reference: None,
+                top_up_id: None,
+            };
+            book.grant(id, &new, START).unwrap();
+        }
+        book.account.spend(ai(20), START).unwrap();
+        book.account.spend(ai(1), START).unwrap();
+        book.settle(START).unwrap();
+        book
+    }
+
+    fn refund(
+        book: &mut Book,
+        spent: &mut Refundable,
+        wanted: Option<i64>,
+        on_expired: OnExpired,
+        at: Timestamp,
+    ) -> Result<(Refund, Option<Lot>), Denial> {
+        let consumption_id = ConsumptionId::new(Uuid::from_u128(3));
+        let new = NewRefund { consumption_id, quantity: wanted.map(quantity), reason: "late".to_owned(), on_expired };
+        book.refund(RefundId::new(Uuid::from_u128(4)), &new, spent, at)
+    }
+
+    fn remaining(book: &Book) -> [Credits; 2] {
+        [SHORT, LONG].map(|id| book.lot(id).unwrap().remaining)
+    }
+
+    #[test]
+    fn parts_go_back_in_reverse_burn_order_until_the_whole_is_refunded() {
+        let (mut book, mut spent) = (book(), spent());
+        assert_eq!(remaining(&book), [ai(0), ai(39)]);
+        let (first, lot) = refund(&mut book, &mut spent, Some(5), OnExpired::Refuse, START).unwrap();
+        assert_eq!((first.quantity, first.refunded, first.sequence, first.grant_id), (quantity(5), ai(5), 5, None));
+        assert_eq!((remaining(&book), first.available, lot), ([ai(0), ai(44)], ai(44), None));
+        let more = refund(&mut book, &mut spent, Some(16), OnExpired::Refuse, START);
+        assert_eq!(more, Err(Refusal::OverRefund.into()));
+        let (rest, _) = refund(&mut book, &mut spent, None, OnExpired::Grant, START).unwrap();
+        assert_eq!((rest.quantity, rest.refunded, rest.grant_id), (quantity(15), ai(15), None));
+        // What was spent together is given back together: the one credit of afterwards may stand for another.
+        assert_eq!(remaining(&book), [ai(9), ai(50)]);
+        assert_eq!((book.account.available, spent.refunded), (ai(59), 20));
+        assert_eq!(book.movements().last().and_then(|movement| movement.note.as_deref()), Some("late"));
+        for wanted in [None, Some(1)] {
+            let more = refund(&mut book, &mut spent, wanted, OnExpired::Grant, START);
+            assert_eq!(more, Err(Refusal::OverRefund.into()));
+        }
+    }
+
+    #[test]
+    fn the_whole_can_be_named() {
+        let (mut book, mut spent) = (book(), spent());
+        let (whole, _) = refund(&mut book, &mut spent, Some(20), OnExpired::Refuse, START).unwrap();
+        assert_eq!((whole.refunded, book.account.available), (ai(20), ai(59)));
+    }
+
+    #[test]
+    fn a_part_costs_what_the_units_cost_that_are_no_longer_begun() {
+        let spent = Refundable { price: price(3), quantity: quantity(7), refunded: 1, ..spent() };
+        let given_back = |wanted| spent.amount(Some(quantity(wanted))).map(|(_, credits)| credits);
+        assert_eq!([1, 2, 3, 4, 5, 6].map(given_back), [0, 0, 1, 1, 1, 2].map(|credits| Ok(ai(credits))));
+        assert_eq!(given_back(7), Err(Refusal::OverRefund));
+        assert_eq!(spent.amount(None), Ok((quantity(6), ai(2))));
+    }
+
+    #[test]
+    fn what_came_from_a_lot_that_has_ended_is_refused_or_becomes_a_lot() {
+        let (mut book, mut spent) = (book(), spent());
+        book.settle(seconds(60)).unwrap();
+        let before = book.clone();
+        let refused = refund(&mut book, &mut spent, None, OnExpired::Refuse, seconds(60));
+        assert_eq!((refused, &book, spent.refunded), (Err(Refusal::LotExpired.into()), &before, 0));
+        let (refund, lot) = refund(&mut book, &mut spent, None, OnExpired::Grant, seconds(60)).unwrap();
+        let lot = lot.unwrap();
+        assert_eq!((lot.granted, lot.source, lot.validity.expires_at), (ai(9), GrantSource::Refund, None));
+        assert_eq!((refund.refunded, refund.grant_id), (ai(20), Some(lot.id)));
+        assert_eq!(remaining(&book), [ai(0), ai(50)]);
+        assert_eq!(book.account.available, ai(59));
+        assert_eq!(book.live(), Some(ai(59)));
+        let returned = book.draws.values().map(|draw| (draw.grant_id, draw.drawn, draw.returned));
+        assert_eq!(returned.collect::<Vec<_>>(), [(SHORT, ai(10), ai(9)), (LONG, ai(11), ai(11))]);
+    }
+
+    #[test]
+    fn more_than_was_drawn_makes_no_sense() {
+        let mut spent = Refundable { quantity: quantity(22), ..spent() };
+        let refused = refund(&mut book(), &mut spent, None, OnExpired::Grant, START);
+        assert_eq!(refused, Err(Corrupt.into()));
+    }
+}

@@ -125,6 +125,7 @@ mod tests {
     fn spending_carries_it_forward_as_the_book_itself_would_go() {
         let mut book = book();
         let standing = Standing::of(&book, instant(2));
+        assert_eq!(standing.next_boundary_at(), Some(instant(100)));
         assert_eq!(standing.expiring_next().unwrap(), Some(Expiring { credits: ai(10), at: instant(100) }));
         for (number, cost) in [(1, 4), (2, 3)] {
             book.account.spend(ai(cost), instant(2 + number)).unwrap();

@@ -101,5 +101,6 @@ mod tests {
         assert!(ExternalId::new("x".repeat(200)).is_ok());
         assert!(ExternalId::new("x".repeat(201)).is_err());
         assert!(check_name("line\nbreak", 100).is_err());
+        assert!(check_name("Müller", 6).is_ok() && check_name("Müller", 5).is_err() && check_name("", 5).is_err());
     }
 }

@@ -294,6 +294,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_number_may_be_as_large_as_is_told() {
+        let largest = |change: fn(&mut TopUpTerms, i64), most: i64| {
+            let checked = |value| {
+                let mut terms = terms();
+                change(&mut terms, value);
+                terms.check()
+            };
+            assert!(checked(most).is_ok());
+            let refusal = checked(most + 1).unwrap_err().to_string();
+            assert!(refusal.ends_with(&format!(" to {most}")), "{refusal}");
+        };
+        largest(|terms, value| terms.timeout_seconds = value, 31_622_400);
+        largest(|terms, value| terms.cooldown_seconds = value, 31_622_400);
+        largest(|terms, value| terms.window_seconds = value, 31_622_400);
+        largest(|terms, value| terms.window_max = value, 1_000);
+    }
+
     proptest! {
         /// Whoever asks as soon as it is told that it may, never breaks a bound; and waiting as long as it is told is
         /// enough.

@@ -254,6 +254,12 @@ mod tests {
     }
 
     #[test]
+    fn an_hour_begins_when_the_clock_on_the_wall_shows_it() {
+        let hours = starts(UsageBucket::Hour, "Asia/Kathmandu", "2026-11-01T00:00:00Z", "2026-11-01T02:00:00Z");
+        assert_eq!(hours, ["10-31T23:15", "11-01T00:15", "11-01T01:15"]);
+    }
+
+    #[test]
     fn an_hour_that_is_lived_through_twice_by_half_is_one_bucket() {
         // On Lord Howe Island the clock is set back by half an hour, from 2:00 to 1:30.
         let hours = starts(UsageBucket::Hour, "Australia/Lord_Howe", "2026-04-04T13:00:00Z", "2026-04-04T16:30:00Z");

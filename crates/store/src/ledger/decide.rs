@@ -270,3 +270,7 @@ impl Effects {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

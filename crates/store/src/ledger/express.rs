@@ -379,3 +379,6 @@ fn consumptions(after: &After, demand: &Demand<'_>, spent: &mut Vec<(usize, Cons
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

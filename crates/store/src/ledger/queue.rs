@@ -406,3 +406,169 @@ fn closed() -> StoreError {
 pub(crate) fn unexpected(reply: &Reply) -> StoreError {
     StoreError::Internal(format!("the writer answered with {reply:?}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    const LOUD: OrganizationId = OrganizationId::new(Uuid::from_u128(1));
+    const QUIET: OrganizationId = OrganizationId::new(Uuid::from_u128(2));
+
+    fn tasks(organization_ids: &[OrganizationId]) -> Vec<Task> {
+        organization_ids.iter().map(|id| task(*id, Request::Settle, None, None).unwrap()).collect()
+    }
+
+    fn job(organization_ids: &[OrganizationId], is_batch: bool) -> Job {
+        Job { tasks: tasks(organization_ids), is_batch, reply: oneshot::channel().0, queued_at: Instant::now() }
+    }
+
+    /// A ledger for one call at a time whose writers take nothing, and the queues that they would take from.
+    fn idle_crew(has_helper: bool) -> (Ledger, Vec<Queue>) {
+        let queues = RefCell::new(Vec::new());
+        let crew = Crew { writers: 1, has_helper, calls_max: 1 };
+        let ledger = Ledger::with_crew(&crew, &Arc::new(Stats::default()), |_, of_the_writer| {
+            queues.borrow_mut().push(of_the_writer);
+            oneshot::channel().1
+        });
+        (ledger, queues.take())
+    }
+
+    fn idle() -> (Ledger, Queue) {
+        let (ledger, mut queues) = idle_crew(false);
+        (ledger, queues.remove(0))
+    }
+
+    /// Takes what waits in a queue and answers each task with an error that names its id.
+    fn answer(queue: &Queue) -> Vec<OrganizationId> {
+        let Ok(job) = queue.try_lock().unwrap().try_recv() else { return Vec::new() };
+        let verdicts = job.tasks.iter().map(|task| Err(StoreError::Unavailable(task.id.to_string()))).collect();
+        job.reply.send(verdicts).unwrap();
+        job.tasks.iter().map(|task| task.organization_id).collect()
+    }
+
+    #[tokio::test]
+    async fn a_large_batch_is_shared_by_organization_and_answered_in_its_order() {
+        for (count, has_helper, is_shared) in [
+            (limits::SHARED_BATCH_MIN, true, true),
+            (limits::SHARED_BATCH_MIN - 1, true, false),
+            (limits::SHARED_BATCH_MIN, false, false),
+        ] {
+            let (ledger, queues) = idle_crew(has_helper);
+            let organizations: Vec<_> = [LOUD, QUIET].into_iter().cycle().take(count).collect();
+            let tasks = tasks(&organizations);
+            let ids: Vec<_> = tasks.iter().map(|task| task.id.to_string()).collect();
+            let answering = async { queues.iter().map(answer).collect::<Vec<_>>() };
+            let (verdicts, taken) = tokio::join!(ledger.decide_together(tasks), answering);
+            let answered = verdicts.iter().map(|verdict| match verdict {
+                Err(StoreError::Unavailable(id)) => id.clone(),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(answered.collect::<Vec<_>>(), ids);
+            let [of_loud, of_quiet] =
+                [LOUD, QUIET].map(|whose| organizations.iter().copied().filter(|id| *id == whose).collect::<Vec<_>>());
+            match (is_shared, &taken[..]) {
+                (true, [of_writers, of_helper]) => assert_eq!((of_writers, of_helper), (&of_quiet, &of_loud)),
+                (false, [of_writers, ..]) => assert_eq!(of_writers, &organizations),
+                (true, _) | (false, []) => panic!("{taken:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_organization_has_a_bounded_number_of_calls_and_a_larger_one_of_requests() {
+        let waiting = Waiting::default();
+        for _ in 0..limits::ORGANIZATION_CALLS_MAX {
+            waiting.enter(LOUD, false).unwrap();
+        }
+        assert!(matches!(waiting.enter(LOUD, false), Err(StoreError::OrganizationBusy)));
+        for _ in limits::ORGANIZATION_CALLS_MAX..limits::ORGANIZATION_QUEUE_MAX {
+            waiting.enter(LOUD, true).unwrap();
+        }
+        assert!(matches!(waiting.enter(LOUD, true), Err(StoreError::OrganizationBusy)));
+        assert_eq!(waiting.total(), limits::ORGANIZATION_QUEUE_MAX);
+        waiting.enter(QUIET, false).unwrap();
+        assert!(waiting.adds_up());
+        // One call that goes makes room for one call.
+        waiting.leave(&job(&[LOUD], false));
+        waiting.enter(LOUD, false).unwrap();
+        assert!(matches!(waiting.enter(LOUD, false), Err(StoreError::OrganizationBusy)));
+    }
+
+    #[test]
+    fn a_batch_that_goes_makes_no_room_for_calls() {
+        let waiting = Waiting::default();
+        for _ in 0..limits::ORGANIZATION_CALLS_MAX {
+            waiting.enter(LOUD, false).unwrap();
+        }
+        waiting.enter(LOUD, true).unwrap();
+        waiting.enter(QUIET, true).unwrap();
+        waiting.leave(&job(&[LOUD, QUIET], true));
+        assert!(matches!(waiting.enter(LOUD, false), Err(StoreError::OrganizationBusy)));
+        assert_eq!(waiting.total(), limits::ORGANIZATION_CALLS_MAX);
+        assert!(waiting.adds_up(), "of whom nothing waits nothing is kept");
+    }
+
+    #[test]
+    fn everybody_is_refused_where_the_queue_is_full() {
+        let waiting = Waiting::default();
+        let organization = |number: usize| OrganizationId::new(Uuid::from_u128(number as u128));
+        for number in 0..limits::QUEUE_MAX {
+            waiting.enter(organization(number / limits::ORGANIZATION_QUEUE_MAX), true).unwrap();
+        }
+        assert!(matches!(waiting.enter(organization(99), false), Err(StoreError::Busy)));
+        waiting.leave(&job(&[organization(0)], true));
+        waiting.enter(organization(99), false).unwrap();
+    }
+
+    #[test]
+    fn a_full_queue_says_so_before_and_after_it_is_asked() {
+        let (ledger, queue) = idle();
+        ledger.has_room().unwrap();
+        ledger.enter(LOUD, true).unwrap();
+        ledger.enter(QUIET, true).unwrap();
+        let outcome = ledger.push(tasks(&[LOUD, QUIET]), true, Taker::Any).unwrap();
+        assert_eq!(ledger.queued(), 2);
+        assert!(matches!(ledger.has_room(), Err(StoreError::Busy)));
+        ledger.enter(LOUD, false).unwrap();
+        assert!(matches!(ledger.push(tasks(&[LOUD]), false, Taker::Any), Err(StoreError::Busy)));
+        assert_eq!(ledger.queued(), 2, "what was refused does not wait");
+        let taken = queue.try_lock().unwrap().try_recv().unwrap();
+        assert_eq!((taken.tasks.len(), taken.is_batch), (2, true));
+        ledger.has_room().unwrap();
+        drop(outcome);
+    }
+
+    #[tokio::test]
+    async fn a_closed_ledger_takes_nothing_and_says_that_it_is_closed() {
+        let (ledger, queue) = idle();
+        let (ended, end) = oneshot::channel();
+        *lock(&ledger.writers) = vec![end];
+        ended.send(()).unwrap();
+        ledger.close().await;
+        ledger.has_room().unwrap();
+        let refused = ledger.request(LOUD, Request::Settle, None, None).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+        assert_eq!(ledger.queued(), 0);
+        assert!(queue.lock().await.recv().await.is_none(), "the writers end");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_outcome_names_the_consumption_to_look_up_and_nothing_else() {
+        for (request, is_consumption) in [
+            (Request::Capture { hold_id: multicredit_domain::HoldId::new(Uuid::nil()), quantity: None }, true),
+            (Request::Settle, false),
+        ] {
+            let (ledger, queue) = idle();
+            let writer = async {
+                // It takes a job and dies.
+                let job = queue.lock().await.recv().await.unwrap();
+                job.tasks[0].id
+            };
+            let (answer, id) = tokio::join!(ledger.request(LOUD, request, None, None), writer);
+            let Err(StoreError::OutcomeUnknown { consumption_id }) = answer else { panic!("{answer:?}") };
+            assert_eq!(consumption_id, is_consumption.then(|| ConsumptionId::new(id)));
+        }
+    }
+}

@@ -122,31 +122,6 @@ static FIND_MOVEMENT: LazyLock<Statement> = LazyLock::new(|| {
     })
 });
 
-/// Jobs that are done, whose answers are to be given.
-#[derive(Default)]
-struct Decided {
-    jobs: Vec<Job>,
-    /// Of all their tasks, one job after the other.
-    verdicts: Vec<Verdict>,
-}
-
-impl Decided {
-    const fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
-    }
-
-    /// Gives the answers.
-    fn answer(&mut self, stats: &Stats) {
-        let mut verdicts = self.verdicts.drain(..);
-        for job in self.jobs.drain(..) {
-            let verdicts: Vec<Verdict> = verdicts.by_ref().take(job.tasks.len()).collect();
-            stats.ledger.decided(job.tasks.iter().map(|task| &task.request), &verdicts);
-            // A caller that hung up no longer listens; what it asked for has happened all the same.
-            let _ = job.reply.send(verdicts);
-        }
-    }
-}
-
 impl<S: Session> Writer<S> {
     pub(super) fn new(
         place: S::Place,
@@ -172,31 +147,25 @@ impl<S: Session> Writer<S> {
     }
 
     /// Works until the queue is closed and empty.
-    ///
-    /// Where a next batch waits already, it is on its way to the database before the answers to the last one are given:
-    /// giving them takes as long as a tenth of a batch, and the database would have nothing to do meanwhile.
     pub(super) async fn run(mut self, queue: Arc<Mutex<mpsc::Receiver<Job>>>) {
-        let mut decided = Decided::default();
         loop {
-            let jobs = if decided.is_empty() { take(&queue).await } else { take_waiting(&queue) };
+            let jobs = take(&queue).await;
             if jobs.is_empty() {
-                if decided.is_empty() {
-                    break;
-                }
-                decided.answer(&self.stats);
-                continue;
+                break;
             }
             let tasks: Vec<&Task> = jobs.iter().flat_map(|job| &job.tasks).collect();
             for job in &jobs {
                 self.waiting.leave(job);
             }
-            let stats = Arc::clone(&self.stats);
-            stats.ledger.batch_taken(tasks.len(), jobs.iter().map(|job| job.queued_at));
-            // Polled in this order: the answers are given when the batch waits for the database for the first time.
-            let (verdicts, ()) =
-                tokio::join!(biased; self.execute_without_panic(&tasks), async { decided.answer(&stats) });
+            self.stats.ledger.batch_taken(tasks.len(), jobs.iter().map(|job| job.queued_at));
+            let mut verdicts = self.execute_without_panic(&tasks).await.into_iter();
             self.tell_deliverers(&tasks);
-            decided = Decided { jobs, verdicts };
+            for job in jobs {
+                let verdicts: Vec<Verdict> = verdicts.by_ref().take(job.tasks.len()).collect();
+                self.stats.ledger.decided(job.tasks.iter().map(|task| &task.request), &verdicts);
+                // A caller that hung up no longer listens; what it asked for has happened all the same.
+                let _ = job.reply.send(verdicts);
+            }
         }
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
@@ -432,21 +401,8 @@ impl<S: Session> Writer<S> {
 async fn take(queue: &Mutex<mpsc::Receiver<Job>>) -> Vec<Job> {
     // The lock is held while waiting: the next free writer stands in line behind this one.
     let mut queue = queue.lock().await;
-    let first = queue.recv().await;
-    batch(first, &mut queue)
-}
-
-/// Takes what waits. Nothing does where another writer waits for it.
-fn take_waiting(queue: &Mutex<mpsc::Receiver<Job>>) -> Vec<Job> {
-    let Ok(mut queue) = queue.try_lock() else { return Vec::new() };
-    let first = queue.try_recv().ok();
-    batch(first, &mut queue)
-}
-
-/// A job and those that wait behind it, as long as they make no more than a batch.
-fn batch(first: Option<Job>, queue: &mut mpsc::Receiver<Job>) -> Vec<Job> {
     let mut jobs = Vec::new();
-    let mut next = first;
+    let mut next = queue.recv().await;
     let mut tasks = 0;
     while let Some(job) = next {
         tasks += job.tasks.len();

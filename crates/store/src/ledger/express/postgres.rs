@@ -23,7 +23,7 @@ use crate::ledger::read::PRICE_LOCK;
 use crate::sql::Connection;
 
 /// The call, with the columns of its answer by place.
-static CALL: LazyLock<String> = LazyLock::new(|| {
+pub(super) static CALL: LazyLock<String> = LazyLock::new(|| {
     let balances = CreditType::ALL.map(|it| format!("{it}_credits_available")).join(", ");
     format!(
         "SELECT organization_id, sequence, created_at, {balances} \
@@ -131,7 +131,11 @@ async fn call(connection: &mut Connection, arguments: PgArguments) -> Result<Vec
 }
 
 /// The arguments of the call, in the order of the function's declaration.
-fn arguments(demand: &Demand<'_>, clock: Option<Timestamp>, screens: bool) -> Result<PgArguments, BoxDynError> {
+pub(super) fn arguments(
+    demand: &Demand<'_>,
+    clock: Option<Timestamp>,
+    screens: bool,
+) -> Result<PgArguments, BoxDynError> {
     let all = || demand.iter().flat_map(|(organization, items)| items.iter().map(move |item| (organization, item)));
     let prices: BTreeMap<&str, i32> = all().map(|(_, item)| (item.request.action.as_str(), item.version)).collect();
     let mut ids = Vec::with_capacity(demand.len());

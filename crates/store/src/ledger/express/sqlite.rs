@@ -67,8 +67,6 @@ pub(super) async fn spend(
     screens: bool,
 ) -> Result<Vec<(usize, Consumption)>, AttemptError> {
     let Some(direct) = connection.direct().await? else { return Ok(Vec::new()) };
-    // From here on the thread does nothing else: the answers to the last batch are given first.
-    tokio::task::yield_now().await;
     let spent = direct.in_transaction(|sqlite| {
         let at = clock.unwrap_or_else(clock::now);
         Spending { sqlite, at, time: time_text(at) }.spend(demand, screens).map_err(nothing_happened)
