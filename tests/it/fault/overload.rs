@@ -12,8 +12,11 @@ use super::place::Place;
 use super::pressure::{Pressure, Tally};
 use super::{report, seed, setting, today};
 
-/// How many clients find out what a server can do: the best of them.
+/// How many clients find out what a server does for those who wait for its answers: the best of them.
 const CLIENTS: [usize; 3] = [64, 256, 600];
+
+/// Which parts of that are asked for at a rate, to find out what it does for those who do not: the best of them.
+const RATES: [f64; 4] = [0.7, 0.8, 0.9, 1.0];
 
 /// How many organizations are spent on.
 const ORGANIZATIONS: usize = 256;
@@ -65,14 +68,18 @@ impl Pressed {
         tally
     }
 
-    /// What it can do: consumptions a second.
-    pub async fn peak(&mut self, during: Duration) -> f64 {
-        let mut best = 0.0_f64;
+    /// What it does at most, in consumptions a second.
+    pub async fn peak(&mut self, during: Duration) -> Peak {
+        let mut peak = Peak { closed: 0.0, open: 0.0 };
         for clients in CLIENTS {
             let tally = self.pressure(during).closed(clients).await;
-            best = best.max(self.note(tally).goodput(during));
+            peak.closed = peak.closed.max(self.note(tally).goodput(during));
         }
-        best
+        for part in RATES {
+            let tally = self.at(peak.closed * part, during).await;
+            peak.open = peak.open.max(tally.goodput(during));
+        }
+        peak
     }
 
     /// So many a second.
@@ -94,6 +101,16 @@ impl Pressed {
         let differs = differs.then(|| format!("{there} are in the ledger, {possible:?} were answered"));
         differs.into_iter().chain(self.place.verify().await).collect()
     }
+}
+
+/// What a server does at most, in consumptions a second.
+#[derive(Clone, Copy)]
+pub struct Peak {
+    /// For clients who ask again when they are answered, and so never more than it can do.
+    pub closed: f64,
+    /// For clients who ask at a rate: the load that it can take. Theirs is the same work as under an overload, part of
+    /// which is asking, on the same processors.
+    pub open: f64,
 }
 
 /// The resident memory of a process, in bytes.
@@ -157,7 +174,7 @@ async fn twice_of_what_it_can_take_is_refused_at_once_and_hurts_nobody_for_long(
     let begun = Instant::now();
     let distance = Duration::from_millis(setting("DISTANCE_MS", 0));
     let mut pressed = Pressed::start(distance).await;
-    let peak = pressed.peak(measured).await;
+    let Peak { closed, open: peak } = pressed.peak(measured).await;
     let times = setting("TIMES", 2.0);
     let calm = MemoryWatch::of(pressed.process());
     let before = pressed.at(peak / 2.0, measured).await;
@@ -171,8 +188,8 @@ async fn twice_of_what_it_can_take_is_refused_at_once_and_hurts_nobody_for_long(
     let back = back_after(&after, p99_before);
     let violations = pressed.differences().await;
     report(&format!(
-        "| {} | overload, {} ms from the database, seed {} | {} s | peak {peak:.0}/s; {times} times that for {} s: {goodput:.0}/s done ({:.0} % of the \
-         peak), p99 {}; {} of {} refused, p50 {}, p99 {}, p99.9 {}; {} not answered, {} not sent for want of connections; {} connections, \
+        "| {} | overload, {} ms from the database, seed {} | {} s | peak {peak:.0}/s ({closed:.0}/s in a closed loop); {times} times that for {} s: \
+         {goodput:.0}/s done ({:.0} % of the peak, {:.0} % of the closed one), p99 {}; {} of {} refused, p50 {}, p99 {}, p99.9 {}; {} not answered, {} not sent for want of connections; {} connections, \
          {more_memory} MiB more memory than {}; at half the peak p99 {} before, {} after, back after {back} s | {} |",
         today(),
         distance.as_millis(),
@@ -180,6 +197,7 @@ async fn twice_of_what_it_can_take_is_refused_at_once_and_hurts_nobody_for_long(
         begun.elapsed().as_secs(),
         overloaded.as_secs(),
         100.0 * goodput / peak,
+        100.0 * goodput / closed,
         ms(over.done.percentile(990)),
         over.refused.total(),
         over.sent,

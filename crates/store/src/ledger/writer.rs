@@ -60,6 +60,8 @@ pub(super) struct Habits {
     pub(super) clock: Clock,
     /// Whether it takes the express path.
     pub(super) is_express: bool,
+    /// From how many requests on a batch takes no further jobs.
+    pub(super) batch_max: usize,
     /// How long one attempt at a batch may take.
     pub(super) attempt_deadline: Duration,
     /// How long it rests between two tries, of how long it may.
@@ -73,7 +75,7 @@ impl Habits {
             Engine::Postgres => limits::ATTEMPT_DEADLINE,
             Engine::Sqlite => limits::ATTEMPT_DEADLINE_SQLITE,
         };
-        Self { clock, is_express, attempt_deadline, jitter: jittered }
+        Self { clock, is_express, batch_max: limits::BATCH_MAX, attempt_deadline, jitter: jittered }
     }
 }
 
@@ -122,6 +124,27 @@ static FIND_MOVEMENT: LazyLock<Statement> = LazyLock::new(|| {
     })
 });
 
+/// Jobs that are done, whose answers are to be given.
+#[derive(Default)]
+struct Decided {
+    jobs: Vec<Job>,
+    /// Of all their tasks, one job after the other.
+    verdicts: Vec<Verdict>,
+}
+
+impl Decided {
+    /// Gives the answers.
+    fn answer(&mut self, stats: &Stats) {
+        let mut verdicts = self.verdicts.drain(..);
+        for job in self.jobs.drain(..) {
+            let verdicts: Vec<Verdict> = verdicts.by_ref().take(job.tasks.len()).collect();
+            stats.ledger.decided(job.tasks.iter().map(|task| &task.request), &verdicts);
+            // A caller that hung up no longer listens; what it asked for has happened all the same.
+            let _ = job.reply.send(verdicts);
+        }
+    }
+}
+
 impl<S: Session> Writer<S> {
     pub(super) fn new(
         place: S::Place,
@@ -147,9 +170,21 @@ impl<S: Session> Writer<S> {
     }
 
     /// Works until the queue is closed and empty.
+    ///
+    /// Where a full batch waits already, it is on its way to the database before the answers to the last one are given, so
+    /// that the database need not wait for them. A smaller one is left to grow meanwhile: what every call costs is shared
+    /// by all that go with it.
     pub(super) async fn run(mut self, queue: Arc<Mutex<mpsc::Receiver<Job>>>) {
+        let mut decided = Decided::default();
         loop {
-            let jobs = take(&queue).await;
+            let full = if decided.jobs.is_empty() { None } else { take_full(&queue, self.habits.batch_max) };
+            let jobs = match full {
+                Some(jobs) => jobs,
+                None => {
+                    decided.answer(&self.stats);
+                    take(&queue, self.habits.batch_max).await
+                }
+            };
             if jobs.is_empty() {
                 break;
             }
@@ -157,15 +192,13 @@ impl<S: Session> Writer<S> {
             for job in &jobs {
                 self.waiting.leave(job);
             }
-            self.stats.ledger.batch_taken(tasks.len(), jobs.iter().map(|job| job.queued_at));
-            let mut verdicts = self.execute_without_panic(&tasks).await.into_iter();
+            let stats = Arc::clone(&self.stats);
+            stats.ledger.batch_taken(tasks.len(), jobs.iter().map(|job| job.queued_at));
+            // In this order: the answers are given when the batch waits for the database for the first time.
+            let (verdicts, ()) =
+                tokio::join!(biased; self.execute_without_panic(&tasks), async { decided.answer(&stats) });
             self.tell_deliverers(&tasks);
-            for job in jobs {
-                let verdicts: Vec<Verdict> = verdicts.by_ref().take(job.tasks.len()).collect();
-                self.stats.ledger.decided(job.tasks.iter().map(|task| &task.request), &verdicts);
-                // A caller that hung up no longer listens; what it asked for has happened all the same.
-                let _ = job.reply.send(verdicts);
-            }
+            decided = Decided { jobs, verdicts };
         }
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
@@ -398,16 +431,29 @@ impl<S: Session> Writer<S> {
 }
 
 /// Waits for a job, and takes those that wait with it as long as they make no more than a batch. None: the queue is closed.
-async fn take(queue: &Mutex<mpsc::Receiver<Job>>) -> Vec<Job> {
+async fn take(queue: &Mutex<mpsc::Receiver<Job>>, batch_max: usize) -> Vec<Job> {
     // The lock is held while waiting: the next free writer stands in line behind this one.
     let mut queue = queue.lock().await;
+    let first = queue.recv().await;
+    batch(first, &mut queue, batch_max)
+}
+
+/// Takes a full batch, if one waits and no other writer is about to take it.
+fn take_full(queue: &Mutex<mpsc::Receiver<Job>>, batch_max: usize) -> Option<Vec<Job>> {
+    let mut queue = queue.try_lock().ok().filter(|queue| queue.len() >= batch_max)?;
+    let first = queue.try_recv().ok()?;
+    Some(batch(Some(first), &mut queue, batch_max))
+}
+
+/// A job and those that wait behind it, as long as they make no more than a batch.
+fn batch(first: Option<Job>, queue: &mut mpsc::Receiver<Job>, batch_max: usize) -> Vec<Job> {
     let mut jobs = Vec::new();
-    let mut next = queue.recv().await;
+    let mut next = first;
     let mut tasks = 0;
     while let Some(job) = next {
         tasks += job.tasks.len();
         jobs.push(job);
-        next = if tasks < limits::BATCH_MAX { queue.try_recv().ok() } else { None };
+        next = if tasks < batch_max { queue.try_recv().ok() } else { None };
     }
     jobs
 }

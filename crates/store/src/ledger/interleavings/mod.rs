@@ -59,6 +59,19 @@ fn two_calls_a_cancellation_and_the_end_in_every_order() {
     }
 }
 
+/// Each is a full batch, and waits while the one before is decided: it is sent before that one is answered.
+#[test]
+fn two_full_batches_a_fault_and_the_end_in_every_order() {
+    for (is_express, is_pooled) in &WAYS[..2] {
+        let (is_express, is_pooled) = (*is_express, *is_pooled);
+        let asks = vec![Ask::Spend(what("one", 0, 1, None)), Ask::Spend(what("two", 0, 1, Some("key")))];
+        let plan = Plan { batch_max: 1, faults: 1, closes: true, is_express, is_pooled, ..Plan::of(asks) };
+        let count = run_all(&plan);
+        assert!(count > 30, "{count}");
+        println!("express {is_express}, pooled {is_pooled}: {count} schedules");
+    }
+}
+
 #[test]
 fn one_call_and_any_two_faults_in_every_order() {
     for (is_express, is_pooled) in WAYS {
@@ -127,6 +140,8 @@ fn plan(random: &mut Random) -> Plan {
     Plan {
         writers: 1 + random.below(2),
         calls_max: [2, 100][random.below(2)],
+        // Where a batch is full with the first job, the next one is sent before the answers to the last are given.
+        batch_max: [1, 2, 256][random.below(3)],
         cancels: random.below(3),
         faults: random.below(5),
         closes: random.below(2) == 0,

@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::{Engine, StoreConfig};
 use crate::ledger::queue::{Crew, Ledger};
 use crate::ledger::writer::{Habits, Writer};
-use crate::ledger::{ConsumeItem, Reply, Request};
+use crate::ledger::{ConsumeItem, Reply, Request, limits};
 use crate::stats::Stats;
 use crate::webhook::Wake;
 
@@ -74,6 +74,8 @@ pub(super) struct Plan {
     pub(super) writers: usize,
     /// How many calls the queue takes.
     pub(super) calls_max: usize,
+    /// From how many requests on a batch is full.
+    pub(super) batch_max: usize,
     /// How many callers may be cancelled.
     pub(super) cancels: usize,
     /// How often something may go wrong.
@@ -90,6 +92,7 @@ impl Plan {
             asks,
             writers: 1,
             calls_max: 100,
+            batch_max: limits::BATCH_MAX,
             cancels: 0,
             faults: 0,
             closes: false,
@@ -226,8 +229,11 @@ impl<'a> Stage<'a> {
         let crew = Crew { writers: plan.writers, has_helper: false, calls_max: plan.calls_max };
         let ledger = Ledger::with_crew(&crew, &stats, |waiting, queue| {
             // Two that rest wake in the same order in every run.
-            let habits =
-                Habits { jitter: |pause| pause, ..Habits::of(Engine::Postgres, plan.is_express, Clock::default()) };
+            let habits = Habits {
+                jitter: |pause| pause,
+                batch_max: plan.batch_max,
+                ..Habits::of(Engine::Postgres, plan.is_express, Clock::default())
+            };
             let (caches, stats) = (Arc::clone(&caches), Arc::clone(&stats));
             let place = Rc::clone(&database);
             let writer = Writer::<FakeSession>::new(place, habits, waiting, caches, stats, Arc::new(Wake::default()));
