@@ -65,7 +65,7 @@ overspend: ## Ask for more than there is, millions of times; adds to docs/result
 
 .PHONY: overload
 overload: ## Load a server with twice of what it can take for a minute; adds to docs/results/fault.md
-	MULTICREDIT_FAULT_SECONDS=60 MULTICREDIT_FAULT_PEAK_SECONDS=10 MULTICREDIT_FAULT_CONNECTIONS=16000 \
+	MULTICREDIT_FAULT_SECONDS=60 MULTICREDIT_FAULT_PEAK_SECONDS=10 MULTICREDIT_FAULT_CONNECTIONS=2000 \
 		$(fault_run) fault::overload
 	MULTICREDIT_FAULT_SECONDS=60 MULTICREDIT_FAULT_PEAK_SECONDS=10 MULTICREDIT_FAULT_CONNECTIONS=16000 \
 		MULTICREDIT_FAULT_DISTANCE_MS=40 $(fault_run) fault::overload

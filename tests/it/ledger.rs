@@ -9,8 +9,9 @@ use multicredit_domain::{CreditType, NewGrant, OrganizationStatus, Refusal};
 use multicredit_store::{
     ConsumeItem, ConsumptionFilter, OrganizationUpdate, PageRequest, Store, StoreConfig, StoreError,
 };
-use tests::both_engines;
+use sea_orm::ConnectionTrait as _;
 use tests::fixtures::{ai, amount, credits, key, organization, purchase, request, store};
+use tests::{Engine, both_engines, run};
 
 async fn assert_verified(store: &Store) {
     let report = store.verify().await.unwrap();
@@ -288,3 +289,32 @@ both_engines!(what_was_pushed_before_closing_is_finished, async |db| {
     assert_eq!(successes(&reopened, id).await, spent);
     assert_verified(&reopened).await;
 });
+
+/// Whatever code it is refused with: whoever gets no session was not told anything about their request.
+#[test]
+fn a_database_that_takes_no_connections_is_unavailable_and_works_again_when_it_does() {
+    run(Engine::Postgres, async |db| {
+        let store = store(&db).await;
+        let id = organization(&store, "shut out", ai(5)).await;
+        store.consume(id, request("ai_chat", 1), None).await.unwrap();
+        let (server, name) = db.url().rsplit_once('/').unwrap();
+        let beside = sea_orm::Database::connect(format!("{server}/postgres")).await.unwrap();
+        let allow = async |allowed: bool| {
+            beside.execute_unprepared(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}")).await.unwrap();
+        };
+        allow(false).await;
+        let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+        beside.execute_unprepared(&end).await.unwrap();
+        let refused = store.consume(id, request("ai_chat", 1), key("again")).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_) | StoreError::OutcomeUnknown { .. })), "{refused:?}");
+        let refused = store.consume(id, request("ai_chat", 1), key("again")).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+        let unseen = store.balance(id).await;
+        assert!(matches!(unseen, Err(StoreError::Unavailable(_))), "{unseen:?}");
+        allow(true).await;
+        store.consume(id, request("ai_chat", 1), key("again")).await.unwrap();
+        assert_eq!(successes(&store, id).await, 2);
+        assert_verified(&store).await;
+        beside.close().await.unwrap();
+    });
+}

@@ -131,6 +131,11 @@ pub(crate) enum Fault {
 
 impl Fault {
     pub(crate) fn of(error: &sqlx::Error) -> Self {
+        // Whatever the code: the session has ended, or was never begun. A disk that is full is told of so as well, without a
+        // code of its own ("could not write init file").
+        if postgres_severity(error).is_some_and(|it| matches!(it, PgSeverity::Fatal | PgSeverity::Panic)) {
+            return Self::Connection;
+        }
         let Some(code) = error.as_database_error().and_then(sqlx::error::DatabaseError::code) else {
             return match error {
                 sqlx::Error::Io(_)
@@ -165,11 +170,17 @@ impl Fault {
     }
 }
 
+fn postgres_severity(error: &sqlx::Error) -> Option<PgSeverity> {
+    let answer = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    Some(answer.severity())
+}
+
 /// Whether a commit that failed so may have happened all the same: the connection broke before the answer. That there was
 /// no room for it (disk, memory) is an answer, if the session goes on: nothing has happened.
 pub(crate) fn leaves_doubt(error: &sqlx::Error) -> bool {
-    let answer = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
-    let is_out_of_room = answer.is_some_and(|it| it.code().starts_with("53") && it.severity() == PgSeverity::Error);
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    let is_out_of_room =
+        code.is_some_and(|code| code.starts_with("53")) && postgres_severity(error) == Some(PgSeverity::Error);
     Fault::of(error) == Fault::Connection && !is_out_of_room
 }
 

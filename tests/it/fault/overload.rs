@@ -170,7 +170,7 @@ fn ms(duration: Duration) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twice_of_what_it_can_take_is_refused_at_once_and_hurts_nobody_for_long() {
     let overloaded = Duration::from_secs(setting("SECONDS", 3));
-    let measured = Duration::from_secs(setting("PEAK_SECONDS", 2));
+    let measured = Duration::from_secs(setting("PEAK_SECONDS", 1));
     let begun = Instant::now();
     let distance = Duration::from_millis(setting("DISTANCE_MS", 0));
     let mut pressed = Pressed::start(distance).await;

@@ -14,6 +14,9 @@ use std::process::{Child, Command, Stdio};
 /// Room for an empty database and its log several times over, which a run does not fill by itself.
 const SIZE: &str = "384m";
 
+/// Of the log no more than is needed: each time that the disk is full another file of it is begun.
+const LITTLE_LOG: &str = "max_wal_size = 64MB\nmin_wal_size = 32MB\n";
+
 const HOLD: &str = r#"cat
 kill -QUIT "$(head -n 1 "$1/postmaster.pid")"
 umount -l "$1""#;
@@ -51,6 +54,8 @@ impl SmallDisk {
         let from = before.join(".");
         assert!(Command::new("cp").arg("-a").arg(from).arg(data).status().unwrap().success());
         std::fs::remove_dir_all(before).unwrap();
+        let mut settings = File::options().append(true).open(data.join("postgresql.conf")).unwrap();
+        settings.write_all(LITTLE_LOG.as_bytes()).unwrap();
         Ok(disk)
     }
 

@@ -18,7 +18,7 @@ use tests::proxy::{Cut, Proxy};
 use tests::redis::Redis;
 use tests::scratch;
 use tokio::process::Command;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::load::Load;
 use super::place::{ADMIN_KEY, each_type, verify};
@@ -218,7 +218,7 @@ impl Stage {
         let filled = Instant::now();
         while filled.elapsed() < pause {
             disk.fill();
-            if filled.elapsed() > pause / 2 {
+            if filled.elapsed() > pause / 2 && is_running(&self.postgres.data_directory()) {
                 self.use_up_log().await;
             }
             sleep(Duration::from_millis(50)).await;
@@ -233,7 +233,10 @@ impl Stage {
 
     /// Has PostgreSQL begin another file of its log, for which there may be no room.
     async fn use_up_log(&self) {
-        let Ok(connection) = Database::connect(&self.direct_url).await else { return };
+        // One that is stopping may be asked for half a minute.
+        let Ok(Ok(connection)) = timeout(Duration::from_secs(1), Database::connect(&self.direct_url)).await else {
+            return;
+        };
         // It fails when the server stops, which is the point.
         let _ = connection.execute_unprepared("SELECT pg_logical_emit_message(false, '', ''), pg_switch_wal()").await;
         let _ = connection.close().await;
