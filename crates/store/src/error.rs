@@ -176,7 +176,8 @@ fn postgres_severity(error: &sqlx::Error) -> Option<PgSeverity> {
 }
 
 /// Whether a commit that failed so may have happened all the same: the connection broke before the answer. That there was
-/// no room for it (disk, memory) is an answer, if the session goes on: nothing has happened.
+/// no room for it (disk, memory) is an answer, if the session goes on: nothing has happened. Not so on SQLite, which may
+/// run out of room behind a commit that is in its log already, and would find it there after a crash.
 pub(crate) fn leaves_doubt(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     let is_out_of_room =

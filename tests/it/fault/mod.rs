@@ -3,6 +3,7 @@
 //!
 //! `docs/TESTING.md` says how to run it for longer, by the variables that [`setting`] reads.
 
+mod full_disk;
 mod kill_points;
 mod load;
 mod overload;

@@ -1,6 +1,7 @@
 //! Where the runs take place in which nothing goes wrong but that there is too much of everything: a database that syncs
 //! to a disk, and servers as processes, with nothing between them.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use multicredit::limits::CONNECTIONS_DEFAULT;
@@ -12,6 +13,7 @@ use tests::{Engine, postgres};
 
 use super::plant::{self, Plant};
 use super::setting;
+use super::small_disk::SmallDisk;
 use crate::cli::process::{Server, program};
 
 /// The admin key of every server of a run.
@@ -42,11 +44,28 @@ impl Place {
             }
             Engine::Sqlite => {
                 let scratch = tokio::task::spawn_blocking(|| Scratch::start(true)).await.unwrap().unwrap();
-                let url = format!("sqlite://{}?mode=rwc", scratch.path().join("multicredit.db").display());
+                let url = sqlite_in(&scratch);
                 directory = Some(scratch);
                 url
             }
         };
+        Self { _postgres: postgres, _directory: directory, ..Self::over(engine, url, servers, is_movable).await }
+    }
+
+    /// A server on an SQLite file, on a disk that can be filled.
+    ///
+    /// # Errors
+    ///
+    /// Why that cannot be done here.
+    pub async fn on_a_small_disk() -> Result<(Self, SmallDisk), String> {
+        let scratch = tokio::task::spawn_blocking(|| Scratch::start(true)).await.unwrap().unwrap();
+        let owner = std::fs::metadata("/proc/self").unwrap();
+        let disk = SmallDisk::on(scratch.path(), (owner.uid(), owner.gid()))?;
+        let url = sqlite_in(&scratch);
+        Ok((Self { _directory: Some(scratch), ..Self::over(Engine::Sqlite, url, 1, false).await }, disk))
+    }
+
+    async fn over(engine: Engine, url: String, servers: usize, is_movable: bool) -> Self {
         // A proxy costs time, so there is one only where it has something to do.
         let lies = Plant::wanted().is_some_and(|plant| plant.lie().is_some());
         let (proxy, told) = if lies || is_movable {
@@ -65,7 +84,7 @@ impl Place {
             started.push(Server::spawn(command).await);
         }
         plant::plant(&url, proxy.as_ref()).await;
-        Self { servers: started, engine, url, proxy, _postgres: postgres, _directory: directory }
+        Self { servers: started, engine, url, proxy, _postgres: None, _directory: None }
     }
 
     /// Moves the servers so far away from the database.
@@ -104,6 +123,10 @@ impl Place {
     pub async fn verify(&self) -> Option<String> {
         verify(&self.url).await
     }
+}
+
+fn sqlite_in(directory: &Scratch) -> String {
+    format!("sqlite://{}?mode=rwc", directory.path().join("multicredit.db").display())
 }
 
 /// As many credits of each type.

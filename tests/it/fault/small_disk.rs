@@ -1,4 +1,4 @@
-//! A file system that is small enough to be filled: PostgreSQL's data, in memory, on a mount of the run's own.
+//! A file system that is small enough to be filled: a database's files, in memory, on a mount of the run's own.
 //!
 //! Only root may mount. Whoever holds the mount is a small process that waits for the end of its input, as the
 //! guardian of servers does, so that it goes however the run ends: it ends the server first, which nobody would find any
@@ -18,45 +18,54 @@ const SIZE: &str = "384m";
 const LITTLE_LOG: &str = "max_wal_size = 64MB\nmin_wal_size = 32MB\n";
 
 const HOLD: &str = r#"cat
-kill -QUIT "$(head -n 1 "$1/postmaster.pid")"
+[ ! -f "$1/postmaster.pid" ] || kill -QUIT "$(head -n 1 "$1/postmaster.pid")"
 umount -l "$1""#;
 
-/// The disk under a PostgreSQL that stands still, or did when it was made.
+/// The disk under a database.
 pub struct SmallDisk {
-    data: PathBuf,
+    directory: PathBuf,
     holder: Child,
 }
 
 impl SmallDisk {
-    /// Moves the data onto a small disk of its own.
+    /// Moves the data of a PostgreSQL that stands still onto a small disk of its own.
     ///
     /// # Errors
     ///
     /// Why that cannot be done here.
     pub fn under(data: &Path) -> Result<Self, String> {
-        let owner = std::fs::metadata(data).unwrap();
-        if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
-            return Err("only root may mount one".to_owned());
-        }
         let before = data.with_file_name("data-before");
         std::fs::rename(data, &before).unwrap();
         std::fs::create_dir(data).unwrap();
-        let options = format!("size={SIZE},mode=0700,uid={},gid={}", owner.uid(), owner.gid());
-        let mut mount = Command::new("mount");
-        let mounted = mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(data).output().unwrap();
-        if !mounted.status.success() {
-            return Err(String::from_utf8_lossy(&mounted.stderr).into_owned());
-        }
-        let mut holder = Command::new("sh");
-        holder.args(["-c", HOLD, "multicredit-small-disk"]).arg(data).current_dir("/").process_group(0);
-        let holder = holder.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let disk = Self { data: data.to_owned(), holder };
+        let owner = std::fs::metadata(&before).unwrap();
+        let disk = Self::on(data, (owner.uid(), owner.gid()))?;
         let from = before.join(".");
         assert!(Command::new("cp").arg("-a").arg(from).arg(data).status().unwrap().success());
         std::fs::remove_dir_all(before).unwrap();
         let mut settings = File::options().append(true).open(data.join("postgresql.conf")).unwrap();
         settings.write_all(LITTLE_LOG.as_bytes()).unwrap();
         Ok(disk)
+    }
+
+    /// Makes an empty directory a small disk of that user and group.
+    ///
+    /// # Errors
+    ///
+    /// Why that cannot be done here.
+    pub fn on(directory: &Path, (user, group): (u32, u32)) -> Result<Self, String> {
+        if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+            return Err("only root may mount one".to_owned());
+        }
+        let options = format!("size={SIZE},mode=0700,uid={user},gid={group}");
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(directory).output().unwrap();
+        if !mounted.status.success() {
+            return Err(String::from_utf8_lossy(&mounted.stderr).into_owned());
+        }
+        let mut holder = Command::new("sh");
+        holder.args(["-c", HOLD, "multicredit-small-disk"]).arg(directory).current_dir("/").process_group(0);
+        let holder = holder.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Ok(Self { directory: directory.to_owned(), holder })
     }
 
     /// Writes until nothing more fits.
@@ -79,7 +88,7 @@ impl SmallDisk {
     }
 
     fn ballast(&self) -> PathBuf {
-        self.data.join("ballast")
+        self.directory.join("ballast")
     }
 }
 
@@ -87,7 +96,7 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         drop(self.holder.stdin.take());
         if let Err(error) = self.holder.wait() {
-            eprintln!("nobody knows whether {} is mounted still: {error}", self.data.display());
+            eprintln!("nobody knows whether {} is mounted still: {error}", self.directory.display());
         }
     }
 }

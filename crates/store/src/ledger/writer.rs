@@ -178,12 +178,11 @@ impl<S: Session> Writer<S> {
         let mut decided = Decided::default();
         loop {
             let full = if decided.jobs.is_empty() { None } else { take_full(&queue, self.habits.batch_max) };
-            let jobs = match full {
-                Some(jobs) => jobs,
-                None => {
-                    decided.answer(&self.stats);
-                    take(&queue, self.habits.batch_max).await
-                }
+            let jobs = if let Some(jobs) = full {
+                jobs
+            } else {
+                decided.answer(&self.stats);
+                take(&queue, self.habits.batch_max).await
             };
             if jobs.is_empty() {
                 break;
