@@ -57,6 +57,7 @@ fault: ## Kill, cut, delay and lie under load for long; adds to docs/results/fau
 	MULTICREDIT_FAULT_CUTS=1000 $(fault_run) fault::a_commit
 	MULTICREDIT_FAULT_KEYS=100000 $(fault_run) fault::a_key
 	MULTICREDIT_FAULT_FILLS=20 MULTICREDIT_FAULT_RATE=200 $(fault_run) fault::a_disk
+	MULTICREDIT_FAULT_FILLS=20 $(fault_run) fault::full_disk
 
 .PHONY: overspend
 overspend: ## Ask for more than there is, millions of times; adds to docs/results/fault.md
