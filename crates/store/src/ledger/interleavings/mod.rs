@@ -19,7 +19,7 @@ mod stage;
 mod verdict;
 
 use choices::{Choices, Random};
-use stage::{Ask, Plan, What, run};
+use stage::{Ask, Plan, What, decided_by_express, run};
 
 /// How many schedules from seeds are run, unless `MULTICREDIT_INTERLEAVINGS` says otherwise.
 const SCHEDULES: u64 = 4_000;
@@ -163,6 +163,8 @@ fn whatever_a_seed_decides_everything_is_answered_once_and_happens_once() {
     let parts =
         [sum.done, sum.replayed, sum.refused, sum.busy, sum.unavailable, sum.unknown, sum.cancelled, sum.doubts];
     assert!(parts.iter().all(|count| *count > 0), "{sum:?}");
+    // Nor does one in which everything is left to the portable path.
+    assert!(decided_by_express() > 0);
     println!("{sum:?}");
 }
 

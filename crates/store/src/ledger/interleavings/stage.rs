@@ -24,7 +24,7 @@ use crate::config::{Engine, StoreConfig};
 use crate::ledger::queue::{Crew, Ledger};
 use crate::ledger::writer::{Habits, Writer};
 use crate::ledger::{ConsumeItem, Reply, Request, limits};
-use crate::stats::Stats;
+use crate::stats::{DecidedBy, Stats};
 use crate::webhook::Wake;
 
 const CREDITS: i64 = 100;
@@ -44,6 +44,11 @@ thread_local! {
         let (caches, _) = Caches::start(Engine::Sqlite, &config, &pool, &stats).unwrap();
         (caches, stats)
     };
+}
+
+/// How many requests the express path has decided in all schedules of this thread.
+pub(super) fn decided_by_express() -> u64 {
+    SHARED.with(|(_, stats)| stats.ledger.path(DecidedBy::Express).decided.get())
 }
 
 /// One thing that is asked for.
