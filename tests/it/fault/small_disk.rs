@@ -34,6 +34,7 @@ impl SmallDisk {
     ///
     /// Why that cannot be done here.
     pub fn under(data: &Path) -> Result<Self, String> {
+        may_mount()?;
         let before = data.with_file_name("data-before");
         std::fs::rename(data, &before).unwrap();
         std::fs::create_dir(data).unwrap();
@@ -53,9 +54,7 @@ impl SmallDisk {
     ///
     /// Why that cannot be done here.
     pub fn on(directory: &Path, (user, group): (u32, u32)) -> Result<Self, String> {
-        if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
-            return Err("only root may mount one".to_owned());
-        }
+        may_mount()?;
         let options = format!("size={SIZE},mode=0700,uid={user},gid={group}");
         let mut mount = Command::new("mount");
         let mounted = mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(directory).output().unwrap();
@@ -90,6 +89,11 @@ impl SmallDisk {
     fn ballast(&self) -> PathBuf {
         self.directory.join("ballast")
     }
+}
+
+fn may_mount() -> Result<(), String> {
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    is_root.then_some(()).ok_or_else(|| "only root may mount one".to_owned())
 }
 
 impl Drop for SmallDisk {
