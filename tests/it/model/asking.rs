@@ -162,6 +162,7 @@ impl Sequence<'_> {
             }
             Asked::Refund(place, quantity, new_lot_if_over) => {
                 if self.spent_at(place) < self.begins {
+                    self.oracle.refund_beyond_history();
                     // The log knows it no more; by its id, which is of the machine's time, it may never have been.
                     let code = got.err().context("something of before history was refunded")?.code;
                     ensure!(["beyond_retention", "unknown_consumption"].contains(&code), "was refused as {code}");

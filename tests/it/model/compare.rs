@@ -108,7 +108,8 @@ impl Sequence<'_> {
         let sequence = self.oracle.lines.last().map_or(0, |line| line.sequence);
         let expected = (sequence, self.oracle.balance());
         ensure!(expected == got, "should be\n  {expected:?}\nand was\n  {got:?}");
-        ensure!(expiring == self.oracle.expiring_next(), "expiring next is {expiring:?}");
+        let ends_next = self.oracle.expiring_next();
+        ensure!(expiring == ends_next, "expiring next should be\n  {ends_next:?}\nand was\n  {expiring:?}");
         ensure!(view.as_of == now, "should be of {now}, and was of {}", view.as_of);
         self.answers.insert(now, got);
         Ok(())

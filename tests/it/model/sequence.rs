@@ -69,13 +69,12 @@ pub struct Sequence<'w> {
 /// Does the steps of one sequence. An error says at which step what differed.
 pub async fn run(world: &World, number: usize, steps: &[Sent]) -> anyhow::Result<()> {
     let mut sequence = Sequence::begin(world, number).await.context("at the beginning")?;
-    for (place, (step, with_key)) in steps.iter().enumerate() {
-        let at = || format!("at step {place}, {step:?}");
-        if sequence.apply(step, *with_key).await.with_context(at)? {
-            sequence.compare_some().await.with_context(at)?;
-        }
+    let outcome = sequence.through(steps).await;
+    if outcome.is_err() {
+        // Its plan would go on for ever, and the sweeps of the sequences that follow would have to go through it all.
+        let _ = world.store.unsubscribe(sequence.id).await;
     }
-    sequence.end().await.context("at the end")
+    outcome
 }
 
 impl<'w> Sequence<'w> {
@@ -107,8 +106,18 @@ impl<'w> Sequence<'w> {
         Ok(sequence)
     }
 
+    async fn through(&mut self, steps: &[Sent]) -> anyhow::Result<()> {
+        for (place, (step, with_key)) in steps.iter().enumerate() {
+            let at = || format!("at step {place}, {step:?}");
+            if self.apply(step, *with_key).await.with_context(at)? {
+                self.compare_some().await.with_context(at)?;
+            }
+        }
+        self.end().await.context("at the end")
+    }
+
     /// When all has come to its end there is nothing left, and the statement says how that came to be.
-    async fn end(mut self) -> anyhow::Result<()> {
+    async fn end(&mut self) -> anyhow::Result<()> {
         self.compare().await?;
         self.compare_subscription().await.context("the subscription")?;
         self.unsubscribe().await?;
