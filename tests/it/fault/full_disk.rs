@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::ready;
+use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use tests::fault::{Asked, Outcome, exchange};
 use tokio::time::sleep;
@@ -109,16 +111,8 @@ async fn a_disk_that_is_full_under_sqlite_refuses_and_loses_nothing() {
     let asked = sent.len();
     let done = count(|it| matches!(it, Outcome::Done { .. }));
     let refused = count(|it| matches!(it, Outcome::Refused { .. }));
-    let mut violations = Vec::new();
-    let mut left = sent.into_iter();
-    loop {
-        let together: Vec<_> = left.by_ref().take(TOGETHER).collect();
-        if together.is_empty() {
-            break;
-        }
-        let settled = futures_util::future::join_all(together.into_iter().map(|sent| settle(&place, sent))).await;
-        violations.extend(settled.into_iter().flatten());
-    }
+    let settled = stream::iter(sent).map(|sent| settle(&place, sent)).buffer_unordered(TOGETHER);
+    let mut violations: Vec<String> = settled.filter_map(ready).collect().await;
     let there = place.consumptions().await;
     if usize::try_from(there) != Ok(asked) {
         violations.push(format!("{there} are in the ledger, of {asked}"));
