@@ -314,9 +314,9 @@ fn a_database_that_takes_no_connections_is_unavailable_and_works_again_when_it_d
         allow(true).await;
         store.consume(id, request("ai_chat", 1), key("again")).await.unwrap();
         // Among the connections for readers there may still be some that were ended, of which each fails one reader.
-        let afterwards = Store::open(StoreConfig::new(db.url())).await.unwrap();
-        assert_eq!(successes(&afterwards, id).await, 2);
-        assert_verified(&afterwards).await;
+        let reopened = tests::fixtures::store(&db).await;
+        assert_eq!(successes(&reopened, id).await, 2);
+        assert_verified(&reopened).await;
         beside.close().await.unwrap();
     });
 }
