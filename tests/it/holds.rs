@@ -10,7 +10,7 @@ use multicredit_domain::{
     Refusal, Subscription, TimeZone,
 };
 use multicredit_store::clock::Clock;
-use multicredit_store::{NewOrganization, NewPlan, PageRequest, Store, StoreConfig, StoreError};
+use multicredit_store::{NewOrganization, NewPlan, PageRequest, Store, StoreConfig, StoreError, Swept};
 use tests::fixtures::{ai, credits, organization, request, store};
 use tests::{TestDb, both_engines};
 
@@ -185,6 +185,35 @@ both_engines!(three_processes_that_come_back_after_a_week_grant_every_day_of_it_
         assert_eq!(booked[0].sequence, seen.sequence);
     }
     assert_verified(&one).await;
+});
+
+both_engines!(everybody_who_comes_back_after_a_year_at_once_is_served, async |db| {
+    // More than could be booked in one transaction within its time, whoever asks for it.
+    const SPENDERS: usize = 80;
+    const ORGANIZATIONS: usize = 2 * SPENDERS;
+    const DAYS: i64 = 400;
+    let beginning = at("2026-03-01T09:30:00Z");
+    let clock = Clock::manual(beginning);
+    let store = replica(&db, &clock).await;
+    let daily = PlanCode::new("daily").unwrap();
+    store.put_plan(daily.clone(), plan(PlanPeriod::Day, 10)).await.unwrap();
+    let mut subscribers = Vec::new();
+    for number in 0..ORGANIZATIONS {
+        let id = organization(&store, &format!("daily {number}"), Credits::ZERO).await;
+        store.subscribe(id, &daily, None).await.unwrap();
+        subscribers.push(id);
+    }
+    clock.set(beginning + TimeDelta::days(DAYS));
+    let spend = |id: &OrganizationId| store.consume(*id, request("ai_chat", 1), None);
+    let (spent, swept) = join(join_all(subscribers[..SPENDERS].iter().map(spend)), store.sweep()).await;
+    assert_eq!(successes(&spent), SPENDERS);
+    assert_eq!(swept.unwrap().failed, 0);
+    assert_eq!(store.sweep().await.unwrap(), Swept::default(), "nothing is left");
+    for id in [subscribers[0], subscribers[ORGANIZATIONS - 1]] {
+        let granted = movements(&store, id, MovementKind::PeriodGrant).await;
+        assert_eq!(i64::try_from(granted.len()).unwrap(), DAYS + 1);
+    }
+    assert_verified(&store).await;
 });
 
 fn plan(period: PlanPeriod, allowance: i64) -> NewPlan {

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::refundable::Refundables;
 use super::top_ups::TopUps;
-use super::{Answer, Reply, Request, Task};
+use super::{Answer, Reply, Request, Task, limits};
 use crate::audit::Change;
 use crate::error::StoreError;
 
@@ -126,7 +126,8 @@ pub(crate) fn needs_pages(
     accounts.values().filter(needs).map(|account| account.organization_id).collect()
 }
 
-/// Decides a batch. Verdicts stand in the order of the tasks.
+/// Decides a batch, or as much of its beginning as one transaction may book: the rest is for the next one. Verdicts stand in
+/// the order of the tasks, and there is at least one.
 ///
 /// An internal error fails the whole: a book that makes no sense may have been changed by half, and nothing of it must
 /// be written. The writer then tries the requests one by one.
@@ -134,6 +135,9 @@ pub(crate) fn decide(facts: Facts, tasks: &[&Task]) -> Result<(Vec<Verdict>, Eff
     let mut batch = Batch::new(facts);
     let mut verdicts = Vec::with_capacity(tasks.len());
     for task in tasks {
+        if batch.booked >= limits::BOOKED_MAX {
+            break;
+        }
         let verdict = batch.decide(task);
         if let Err(StoreError::Internal(error)) = verdict {
             return Err(StoreError::Internal(error));
@@ -164,6 +168,8 @@ struct Batch {
     desks: BTreeMap<OrganizationId, Desk>,
     keys: HashMap<(OrganizationId, Uuid), BoundKey>,
     shared: Shared,
+    /// How many movements the requests so far have made.
+    booked: usize,
 }
 
 impl Batch {
@@ -179,6 +185,7 @@ impl Batch {
             desks: desks.collect(),
             keys,
             shared: Shared { prices, references, refundables, top_ups, effects: Effects::default() },
+            booked: 0,
         }
     }
 
@@ -194,7 +201,10 @@ impl Batch {
         }
         let desk = self.desks.get_mut(&task.organization_id).ok_or(Refusal::UnknownOrganization)?;
         let at = desk.book.account.instant(self.clock);
-        let reply = super::operation::execute(desk, &mut self.shared, task, at)?;
+        let before = desk.book.movements().len();
+        let reply = super::operation::execute(desk, &mut self.shared, task, at);
+        self.booked += desk.book.movements().len() - before;
+        let reply = reply?;
         if let Some(binding) = task.binding {
             self.bind(task, binding, &reply, at)?;
         }

@@ -235,25 +235,31 @@ impl<S: Session> Writer<S> {
         verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(|| Err(unanswered()))).collect()
     }
 
-    /// Executes a batch in one transaction, or one by one where that fails for what is in it.
+    /// Executes a batch in one transaction, in several where one would book too much, and one by one where one fails for what
+    /// is in it.
     async fn execute_portable(&mut self, tasks: &[&Task]) -> Vec<Verdict> {
-        match self.execute_together(tasks).await {
-            Ok(verdicts) => verdicts,
-            Err(error) if tasks.len() == 1 => vec![Err(error)],
-            Err(StoreError::Internal(error)) => {
-                tracing::error!(%error, requests = tasks.len(), "a batch failed; its requests are tried one by one");
-                let mut verdicts = Vec::with_capacity(tasks.len());
-                for task in tasks {
-                    let verdict = self.execute_together(&[task]).await;
-                    verdicts.push(verdict.and_then(|mut verdicts| verdicts.pop().unwrap_or_else(|| Err(unanswered()))));
+        let mut verdicts = Vec::with_capacity(tasks.len());
+        while let rest = &tasks[verdicts.len()..]
+            && !rest.is_empty()
+        {
+            match self.execute_together(rest).await {
+                Ok(decided) => verdicts.extend(decided),
+                Err(StoreError::Internal(error)) if rest.len() > 1 => {
+                    tracing::error!(%error, requests = rest.len(), "a batch failed; its requests are tried one by one");
+                    for task in rest {
+                        let verdict = self.execute_together(&[task]).await;
+                        verdicts
+                            .push(verdict.and_then(|mut verdicts| verdicts.pop().unwrap_or_else(|| Err(unanswered()))));
+                    }
                 }
-                verdicts
+                Err(error) => verdicts.extend(rest.iter().map(|_| Err(error.clone()))),
             }
-            Err(error) => tasks.iter().map(|_| Err(error.clone())).collect(),
         }
+        verdicts
     }
 
-    /// Tries a batch until it is decided or its time is up. An error of [`StoreError::Internal`] is one of data.
+    /// Tries a batch until it is decided, or the beginning of it, or its time is up. An error of [`StoreError::Internal`] is
+    /// one of data.
     async fn execute_together(&mut self, tasks: &[&Task]) -> Result<Vec<Verdict>, StoreError> {
         let deadline = Instant::now() + limits::RETRY_DEADLINE;
         let mut pause = limits::RETRY_PAUSE;
