@@ -292,6 +292,28 @@ both_engines!(what_was_pushed_before_closing_is_finished, async |db| {
 
 /// Whatever code it is refused with: whoever gets no session was not told anything about their request.
 #[test]
+fn who_reads_after_a_while_does_not_notice_that_the_server_ended_connections() {
+    run(Engine::Postgres, async |db| {
+        const READERS: usize = 8;
+        let store = store(&db).await;
+        let id = organization(&store, "patient", ai(5)).await;
+        let read = || join_all((0..READERS).map(|_| store.balance(id)));
+        for balance in read().await {
+            balance.unwrap();
+        }
+        let open = store.pool_gauges().idle;
+        assert!(open > 1, "{open} connections are ended");
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+            WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        db.connect().await.unwrap().execute_unprepared(end).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        for balance in read().await {
+            balance.unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_database_that_takes_no_connections_is_unavailable_and_works_again_when_it_does() {
     run(Engine::Postgres, async |db| {
         let store = store(&db).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use multicredit_domain::{Consume, Consumption, IdempotencyKey, OrganizationId, Timestamp};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, Statement, TransactionOptions};
 use sqlx::pool::PoolOptions;
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{Connection as _, PgConnection, PgPool, SqlitePool};
 use tokio::sync::watch;
 
 use crate::audit::Author;
@@ -23,6 +23,11 @@ use crate::webhook::Wake;
 /// How long a pooled connection lives: modest, because after a migration the statements it has prepared may no longer
 /// fit the tables.
 const MAX_LIFETIME: Duration = Duration::from_mins(15);
+
+/// How long a pooled connection to PostgreSQL is idle before it is asked whether it still is one. The server may have ended it,
+/// or have been started anew, and then the first statement over it would fail. Connections that are busy are not asked: it
+/// is a round trip.
+const IDLE_TRUSTED: Duration = Duration::from_secs(1);
 
 /// How long to wait before a SQLite file that is busy is opened again.
 const OPEN_PAUSE: Duration = Duration::from_millis(20);
@@ -255,7 +260,15 @@ async fn open_sqlite(config: &StoreConfig) -> Result<DatabaseConnection, StoreEr
 
 async fn open_postgres(config: &StoreConfig) -> Result<DatabaseConnection, StoreError> {
     let options = connect_options_pool(config)?;
-    let pool: PgPool = pool_options(config).connect_with(options).await?;
+    let pool = pool_options(config).before_acquire(|connection: &mut PgConnection, meta| {
+        Box::pin(async move {
+            if meta.idle_for > IDLE_TRUSTED {
+                connection.ping().await?;
+            }
+            Ok(true)
+        })
+    });
+    let pool: PgPool = pool.connect_with(options).await?;
     Ok(pool.into())
 }
 
@@ -269,6 +282,6 @@ fn pool_options<DB: sqlx::Database>(config: &StoreConfig) -> PoolOptions<DB> {
         .max_connections(pool_max(config))
         .acquire_timeout(config.acquire_timeout)
         .max_lifetime(MAX_LIFETIME)
-        // A test on every acquire is one more round trip; a broken connection shows itself at the first statement.
+        // A test on every acquire is one more round trip.
         .test_before_acquire(false)
 }
