@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use multicredit_domain::consume::Outcome;
 use multicredit_domain::{CreditType, NewGrant, OrganizationStatus, Refusal};
+use multicredit_store::entity::idempotency_keys;
 use multicredit_store::{
     ConsumeItem, ConsumptionFilter, OrganizationUpdate, PageRequest, Store, StoreConfig, StoreError,
 };
-use sea_orm::ConnectionTrait as _;
+use sea_orm::{ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, QueryFilter as _};
 use tests::fixtures::{ai, amount, credits, key, organization, purchase, request, store};
 use tests::{Engine, both_engines, run};
 
@@ -290,7 +291,28 @@ both_engines!(what_was_pushed_before_closing_is_finished, async |db| {
     assert_verified(&reopened).await;
 });
 
-/// Whatever code it is refused with: whoever gets no session was not told anything about their request.
+both_engines!(a_key_that_is_ordered_by_time_is_replayed_like_any_other, async |db| {
+    const KEY: &str = "01a204c6-b96f-768c-9b6c-f2e044c443f2";
+    let store = store(&db).await;
+    let id = organization(&store, "in order", ai(10)).await;
+    let spend = |quantity, text: &str| store.consume(id, request("ai_chat", quantity), key(text));
+    // Prices are not known yet, so this one takes the portable path, and those behind it the express path.
+    let first = spend(1, KEY).await.unwrap();
+    let upper_case = spend(1, &KEY.to_uppercase()).await.unwrap();
+    let next = spend(1, "01a204c6-b96f-768c-9b6c-f2e044c443f3").await.unwrap();
+    assert!([&first, &upper_case, &next].iter().all(|answer| !answer.replayed));
+    let again = spend(1, KEY).await.unwrap();
+    assert_eq!((again.value.id, again.replayed), (first.value.id, true));
+    let mismatch = spend(2, KEY).await;
+    assert!(matches!(mismatch, Err(StoreError::Refused(Refusal::IdempotencyMismatch))), "{mismatch:?}");
+    assert_eq!(store.balance(id).await.unwrap().balance.available, ai(7));
+    let reference = first.value.id.uuid();
+    let bound = idempotency_keys::Entity::find().filter(idempotency_keys::Column::Reference.eq(reference));
+    let bound = bound.one(&db.connect().await.unwrap()).await.unwrap().unwrap();
+    assert_eq!(bound.key_id.to_string(), KEY);
+    assert_verified(&store).await;
+});
+
 #[test]
 fn who_reads_after_a_while_does_not_notice_that_the_server_ended_connections() {
     run(Engine::Postgres, async |db| {
@@ -313,6 +335,7 @@ fn who_reads_after_a_while_does_not_notice_that_the_server_ended_connections() {
     });
 }
 
+/// Whatever code it is refused with: whoever gets no session was not told anything about their request.
 #[test]
 fn a_database_that_takes_no_connections_is_unavailable_and_works_again_when_it_does() {
     run(Engine::Postgres, async |db| {

@@ -25,7 +25,7 @@ type. A consumption is paid in full or refused as a whole; nothing is ever deduc
 
 * **Authentication**: `Authorization: Bearer KEY`. A key has scopes, and may be bound to one organization.
 * **Repeating safely**: send an `Idempotency-Key` with whatever moves credits. The same key and body get the same answer, \
-with `Idempotent-Replayed: true`.
+with `Idempotent-Replayed: true`. Any text will do; a UUIDv7 costs the least.
 * **Saying who**: `X-Actor` (1 to 200 characters) names whoever causes a change, for the audit log.
 * **Lists** take `limit` and `cursor` and answer `items` and `next_cursor`.
 * **Bodies** are JSON of at most 1 MiB. A field that is not known, or there twice, is an error.

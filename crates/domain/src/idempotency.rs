@@ -1,12 +1,15 @@
 //! Idempotency keys: one request, sent many times, moves credits once.
 //!
 //! A key is bound to the request it came with, in the transaction that moves the credits, and only by a success. What
-//! is stored is two digests of 16 bytes, written as UUIDv8, the version that RFC 9562 (section 5.8 and appendix B.2)
-//! sets aside for names hashed with SHA-256: rows stay small and of one length, whatever callers send as keys.
+//! is stored is two ids of 16 bytes: rows stay small and of one length, whatever callers send as keys. They are digests,
+//! written as UUIDv8, the version that RFC 9562 (section 5.8 and appendix B.2) sets aside for names hashed with SHA-256.
+//!
+//! A key that is a UUIDv7 is its own id. Such keys come in the order of time, and what comes in the order of an index is
+//! written to one page of it; digests go to as many pages as there are of them.
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use uuid::Uuid;
+use uuid::{Uuid, Variant, Version};
 
 /// The most characters of an `Idempotency-Key`.
 pub const MAX_KEY_CHARS: usize = 255;
@@ -39,11 +42,11 @@ pub enum KeySpace {
     Event,
 }
 
-/// A key as it is stored: its space, and a digest of what the caller sent. Scoped to the organization by its row.
+/// A key as it is stored: its space, and an id that stands for what the caller sent. Scoped to the organization by its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey {
     space: KeySpace,
-    digest: Uuid,
+    id: Uuid,
 }
 
 impl IdempotencyKey {
@@ -52,7 +55,8 @@ impl IdempotencyKey {
         if key.is_empty() || key.len() > MAX_KEY_CHARS || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(InvalidKey);
         }
-        Ok(Self { space: KeySpace::Request, digest: digest(&["request", key]) })
+        let id = time_ordered(key).unwrap_or_else(|| digest(&["request", key]));
+        Ok(Self { space: KeySpace::Request, id })
     }
 
     /// The key of an event: `source` and `id` together (`CloudEvents` 1.0, section 3.1).
@@ -62,12 +66,12 @@ impl IdempotencyKey {
                 return Err(InvalidEventText);
             }
         }
-        Ok(Self { space: KeySpace::Event, digest: digest(&["event", source, id]) })
+        Ok(Self { space: KeySpace::Event, id: digest(&["event", source, id]) })
     }
 
-    /// The digest, under which it is stored.
-    pub const fn digest(self) -> Uuid {
-        self.digest
+    /// The id under which it is stored.
+    pub const fn id(self) -> Uuid {
+        self.id
     }
 
     /// How many days after the one on which it is bound it is kept: one more than is promised, whatever the time of day.
@@ -91,6 +95,14 @@ pub struct KeyBinding {
 /// The digest of what makes a request the same: an operation's name and the canonical text of its parsed content.
 pub fn fingerprint(operation: &str, content: &str) -> Uuid {
     digest(&[operation, content])
+}
+
+/// The key itself, if it is a UUIDv7 (RFC 9562, section 5.7) as it is usually written: of the ways of writing one, which are
+/// keys of their own, this one alone is not a digest. No digest is of that version.
+fn time_ordered(key: &str) -> Option<Uuid> {
+    let id = Uuid::try_parse(key).ok()?;
+    let is_v7 = id.get_version() == Some(Version::SortRand) && id.get_variant() == Variant::RFC4122;
+    (is_v7 && *key == *id.hyphenated().encode_lower(&mut Uuid::encode_buffer())).then_some(id)
 }
 
 /// SHA-256 over the parts, each after its length so that no two lists of parts run together, cut to a UUIDv8.
@@ -144,10 +156,33 @@ mod tests {
     }
 
     #[test]
+    fn a_uuid_that_is_ordered_by_time_is_its_own_id_and_no_other_key_has_it() {
+        const V7: &str = "01a204c6-b96f-768c-9b6c-f2e044c443f2";
+        let id = |key: &str| IdempotencyKey::of_request(key).unwrap().id();
+        assert_eq!(id(V7), Uuid::try_parse(V7).unwrap());
+        let simple = V7.replace('-', "");
+        let others = [
+            V7.to_uppercase(),
+            simple.clone(),
+            format!("{{{V7}}}"),
+            format!("urn:uuid:{V7}"),
+            format!("{V7}0"),
+            // Of another version, and of another variant.
+            V7.replace("-768c", "-468c"),
+            V7.replace("-768c", "-868c"),
+            V7.replace("-9b6c", "-5b6c"),
+        ];
+        let digests: std::collections::HashSet<_> = others.iter().map(|key| id(key)).collect();
+        assert_eq!(digests.len(), others.len());
+        assert!(digests.iter().all(|id| id.get_version_num() == 8), "{digests:?}");
+        assert_eq!(IdempotencyKey::of_event("/s", V7).unwrap().id().get_version_num(), 8);
+    }
+
+    #[test]
     fn spaces_and_parts_do_not_run_together() {
-        let event = |source, id| IdempotencyKey::of_event(source, id).unwrap().digest();
+        let event = |source, id| IdempotencyKey::of_event(source, id).unwrap().id();
         assert_ne!(event("ab", "c"), event("a", "bc"));
-        assert_ne!(event("a", "b"), IdempotencyKey::of_request("ab").unwrap().digest());
+        assert_ne!(event("a", "b"), IdempotencyKey::of_request("ab").unwrap().id());
         assert_eq!(event("a", "b"), event("a", "b"));
         assert_eq!(event("a", "b").get_version_num(), 8);
     }

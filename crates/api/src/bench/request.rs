@@ -1,11 +1,11 @@
 //! The requests, rendered once and then only patched: another organization, a fresh idempotency key.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use chrono::{SecondsFormat, TimeDelta};
 use multicredit_store::clock;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 /// How far back a report of usage looks.
 const USAGE_PERIOD: TimeDelta = TimeDelta::days(30);
@@ -13,11 +13,8 @@ const USAGE_PERIOD: TimeDelta = TimeDelta::days(30);
 /// The rows of a page: as many as organizations have in a short history too, so that the same is asked for.
 const PAGE_ROWS: u32 = 10;
 
-/// The length of an organization's id as text.
+/// The length of a UUID as text: of an organization's id, and of an idempotency key.
 const ID_BYTES: usize = 36;
-
-/// The length of an idempotency key: the number of its stream and its own number in it, in hexadecimal.
-const KEY_BYTES: usize = 32;
 
 /// How many items a batch call has: the most that it takes.
 pub const BATCH_ITEMS: usize = 1_000;
@@ -26,7 +23,7 @@ pub const BATCH_ITEMS: usize = 1_000;
 const ITEM_CREATED: &[u8] = br#""status":201"#;
 
 /// Streams so far. Each has keys that no other has.
-static STREAMS: AtomicU64 = AtomicU64::new(0);
+static STREAMS: AtomicU32 = AtomicU32::new(0);
 
 /// The organizations that requests are for, and the order in which they come.
 #[derive(Clone)]
@@ -89,23 +86,22 @@ pub struct Requests {
     slots: Vec<Slot>,
     targets: Targets,
     next_draw: usize,
-    next_key: u64,
+    stream: u32,
+    next_key: u32,
 }
 
 impl Requests {
     /// Those of the `nth` of `connections`.
     pub fn new(call: Call, api_key: &str, targets: Targets, nth: usize, connections: usize) -> Self {
-        let (mut bytes, slots) = render(call, api_key);
-        let stream = format!("{:016x}", STREAMS.fetch_add(1, Ordering::Relaxed));
-        for key in slots.iter().filter_map(|slot| slot.key) {
-            bytes[key..][..stream.len()].copy_from_slice(stream.as_bytes());
-        }
+        let (bytes, slots) = render(call, api_key);
         let next_draw = targets.draws.len() * nth / connections;
-        Self { call, bytes, slots, targets, next_draw, next_key: 0 }
+        let stream = STREAMS.fetch_add(1, Ordering::Relaxed);
+        Self { call, bytes, slots, targets, next_draw, stream, next_key: 0 }
     }
 
     /// The next request.
     pub fn next(&mut self) -> &[u8] {
+        let now = u64::try_from(clock::now().timestamp_millis()).unwrap_or_default();
         for Slot { id, key } in &self.slots {
             if self.next_draw == self.targets.draws.len() {
                 self.next_draw = 0;
@@ -114,8 +110,10 @@ impl Requests {
             self.next_draw += 1;
             self.bytes[*id..][..ID_BYTES].copy_from_slice(&self.targets.ids[organization]);
             if let Some(key) = key {
-                write_hex(&mut self.bytes[key + KEY_BYTES / 2..][..KEY_BYTES / 2], self.next_key);
-                self.next_key += 1;
+                fresh_key(now, self.stream, self.next_key)
+                    .hyphenated()
+                    .encode_lower(&mut self.bytes[*key..][..ID_BYTES]);
+                self.next_key = self.next_key.wrapping_add(1);
             }
         }
         &self.bytes
@@ -131,12 +129,12 @@ impl Requests {
     }
 }
 
-/// The number in hexadecimal digits that fill the place.
-fn write_hex(place: &mut [u8], mut number: u64) {
-    for digit in place.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(number & 15) as usize];
-        number >>= 4;
-    }
+/// A UUIDv7, which is what the documentation asks clients for: the stream's number and its own stand for the random bits.
+fn fresh_key(now_ms: u64, stream: u32, number: u32) -> Uuid {
+    let mut rest = [0; 10];
+    rest[2..6].copy_from_slice(&stream.to_be_bytes());
+    rest[6..].copy_from_slice(&number.to_be_bytes());
+    Builder::from_unix_timestamp_millis(now_ms, &rest).into_uuid()
 }
 
 fn count(text: &[u8], part: &[u8]) -> usize {
@@ -154,7 +152,7 @@ fn count(text: &[u8], part: &[u8]) -> usize {
 
 /// The request with room for what changes, and where that is.
 fn render(call: Call, api_key: &str) -> (Vec<u8>, Vec<Slot>) {
-    let (id, key) = ("i".repeat(ID_BYTES), "k".repeat(KEY_BYTES));
+    let (id, key) = ("i".repeat(ID_BYTES), "k".repeat(ID_BYTES));
     let common = format!("Host: 127.0.0.1\r\nAuthorization: Bearer {api_key}\r\nContent-Type: application/json\r\n");
     match call {
         Call::Nothing => (b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".to_vec(), Vec::new()),
@@ -230,7 +228,7 @@ mod tests {
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
             assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())));
             let key = head.split("Idempotency-Key: ").nth(1).unwrap().split("\r\n").next().unwrap();
-            assert_eq!(key.len(), KEY_BYTES);
+            assert_eq!(Uuid::try_parse(key).unwrap().get_version_num(), 7);
             assert!(keys.insert(key.to_owned()));
         }
         let mut other = Requests::new(Call::Consume, "secret", targets(), 0, 1);

@@ -9,7 +9,7 @@ pub struct Model {
     /// In whose space the key is.
     #[sea_orm(primary_key, auto_increment = false)]
     pub organization_id: Uuid,
-    /// The key's digest.
+    /// What stands for the key.
     #[sea_orm(primary_key, auto_increment = false)]
     pub key_id: Uuid,
     /// The request's digest.

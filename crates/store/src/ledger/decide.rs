@@ -191,7 +191,7 @@ impl Batch {
 
     fn decide(&mut self, task: &Task) -> Verdict {
         if let Some(binding) = task.binding
-            && let Some(bound) = self.keys.get(&(task.organization_id, binding.key.digest()))
+            && let Some(bound) = self.keys.get(&(task.organization_id, binding.key.id()))
         {
             if bound.fingerprint != binding.fingerprint {
                 return Err(Refusal::IdempotencyMismatch.into());
@@ -226,7 +226,7 @@ impl Batch {
             response,
         });
         let bound = BoundKey { fingerprint: binding.fingerprint, reply: Some(reply.clone()) };
-        self.keys.insert((task.organization_id, binding.key.digest()), bound);
+        self.keys.insert((task.organization_id, binding.key.id()), bound);
         Ok(())
     }
 

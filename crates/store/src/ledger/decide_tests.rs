@@ -271,7 +271,7 @@ fn a_key_whose_answer_is_no_longer_kept_is_refused() {
     let tasks = [task_of(ONE, 0, consume(1), Some("key")), task_of(ONE, 1, consume(2), Some("key"))];
     let binding = tasks[0].binding.unwrap();
     let bound = BoundKey { fingerprint: binding.fingerprint, reply: None };
-    let keys = HashMap::from([((ONE, binding.key.digest()), bound)]);
+    let keys = HashMap::from([((ONE, binding.key.id()), bound)]);
     let (verdicts, effects) = run(Facts { keys, ..facts() }, &tasks);
     assert_eq!(all_told(&verdicts), ["beyond_retention", "idempotency_mismatch"]);
     assert!(effects.keys.is_empty() && effects.consumptions.is_empty(), "{effects:?}");

@@ -114,7 +114,7 @@ impl RecentKeys {
 /// The keys of a call.
 fn keys(demand: &Demand<'_>) -> impl Iterator<Item = OwnedKey> {
     let items = demand.iter().flat_map(|(organization, items)| items.iter().map(move |item| (organization, item)));
-    items.filter_map(|(organization, item)| Some((*organization, item.binding?.key.digest())))
+    items.filter_map(|(organization, item)| Some((*organization, item.binding?.key.id())))
 }
 
 /// An item of the call.
@@ -290,7 +290,7 @@ fn demand<'a>(tasks: &[&'a Task], board: &PriceBoard) -> Demand<'a> {
     let mut left_out = HashSet::new();
     for (index, task) in tasks.iter().enumerate() {
         let organization_id = task.organization_id;
-        let is_first = task.binding.is_none_or(|it| ordinary.insert((organization_id, it.key.digest())));
+        let is_first = task.binding.is_none_or(|it| ordinary.insert((organization_id, it.key.id())));
         let item = item(index, task, board).filter(|_| is_first && !left_out.contains(&organization_id));
         let Some(item) = item.and_then(|item| add_up(demand.entry(organization_id).or_default(), item)) else {
             left_out.insert(organization_id);

@@ -185,7 +185,7 @@ async fn read_keys(
 ) -> Result<HashMap<(OrganizationId, uuid::Uuid), BoundKey>, AttemptError> {
     let mut rows = READ_KEYS.rows();
     let wanted: BTreeSet<_> =
-        tasks.iter().filter_map(|task| Some((task.organization_id.uuid(), task.binding?.key.digest()))).collect();
+        tasks.iter().filter_map(|task| Some((task.organization_id.uuid(), task.binding?.key.id()))).collect();
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }

@@ -504,7 +504,7 @@ async fn keys(connection: &mut Connection, keys: &[NewKey]) -> Result<(), Attemp
     for key in keys {
         let days = TimeDelta::days(i64::from(key.binding.key.kept_days()));
         rows.cell(Cell::Uuid(key.organization_id.uuid()))
-            .cell(Cell::Uuid(key.binding.key.digest()))
+            .cell(Cell::Uuid(key.binding.key.id()))
             .cell(Cell::Uuid(key.binding.fingerprint))
             .cell(Cell::Static(key.operation))
             .cell(Cell::Uuid(key.reference))

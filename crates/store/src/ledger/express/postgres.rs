@@ -95,7 +95,7 @@ impl Encode<'_, Postgres> for ItemRecord<'_> {
             .encode(request.metadata.as_ref().map(Metadata::to_json))?
             .encode(request.occurred_at)?
             .encode(request.actor.as_ref().map(multicredit_domain::Actor::as_str))?
-            .encode(binding.map(|it| it.key.digest()))?
+            .encode(binding.map(|it| it.key.id()))?
             .encode(binding.map(|it| it.fingerprint))?
             .encode(binding.map(|it| it.key.kept_days()))?;
         for credit_type in CreditType::ALL {

@@ -201,7 +201,7 @@ impl Spending<'_> {
                 Binding::of(&mut bind)
                     .next(organization_id.uuid().as_bytes().as_slice())?
                     .next(&self.time)?
-                    .next(binding.key.digest().as_bytes().as_slice())?
+                    .next(binding.key.id().as_bytes().as_slice())?
                     .next(binding.fingerprint.as_bytes().as_slice())?
                     .next(item.id.as_bytes().as_slice())?
                     .next(&last_day.1)?;
@@ -219,7 +219,7 @@ fn knows_a_key(
 ) -> Result<bool, Fault> {
     for binding in items.iter().filter_map(|item| item.binding) {
         let organization = organization_id.uuid();
-        if find_key.exists((organization.as_bytes().as_slice(), binding.key.digest().as_bytes().as_slice()))? {
+        if find_key.exists((organization.as_bytes().as_slice(), binding.key.id().as_bytes().as_slice()))? {
             return Ok(true);
         }
     }

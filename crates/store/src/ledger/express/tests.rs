@@ -51,8 +51,8 @@ fn asked(tasks: &[Task]) -> Vec<(OrganizationId, usize, Credits, Credits)> {
     items.collect()
 }
 
-fn digest(key: &str) -> Uuid {
-    IdempotencyKey::of_request(key).unwrap().digest()
+fn id(key: &str) -> Uuid {
+    IdempotencyKey::of_request(key).unwrap().id()
 }
 
 fn spent(organization_id: OrganizationId, id: u128, sequence: i64) -> Consumption {
@@ -125,7 +125,7 @@ fn what_each_organization_is_asked_for_adds_up_in_the_order_of_the_batch() {
         [(ONE, 1, ai(4), ai(4)), (ONE, 3, ai(8), ai(12)), (OTHER, 0, ai(2), ai(2)), (OTHER, 2, ai(6), ai(8))];
     assert_eq!(asked(&tasks), expected);
     let tasks = tasks.iter().collect::<Vec<_>>();
-    let bound = [(ONE, digest("key")), (ONE, digest("another")), (OTHER, digest("key"))];
+    let bound = [(ONE, id("key")), (ONE, id("another")), (OTHER, id("key"))];
     assert_eq!(keys(&demand(&tasks, &board("sms"))).collect::<Vec<_>>(), bound);
 }
 

@@ -260,7 +260,7 @@ impl Kept {
 
     /// What the function of the express path does: all that an organization asks for, or nothing.
     fn call(&mut self, call: &Call) -> Result<Vec<(usize, Consumption)>, sqlx::Error> {
-        let key = |organization: &OrganizationId, item: &CallItem| Some((*organization, item.binding?.key.digest()));
+        let key = |organization: &OrganizationId, item: &CallItem| Some((*organization, item.binding?.key.id()));
         let is_known = |kept: &Self, organization: &OrganizationId, items: &[CallItem]| {
             items.iter().filter_map(|item| key(organization, item)).any(|key| kept.keys.contains_key(&key))
         };
@@ -320,7 +320,7 @@ impl Written {
                 None => Reply::Consumption(Box::new(consumption.unwrap().clone())),
             };
             let bound = BoundKey { fingerprint: key.binding.fingerprint, reply: Some(reply) };
-            ((key.organization_id, key.binding.key.digest()), bound)
+            ((key.organization_id, key.binding.key.id()), bound)
         });
         Self {
             accounts: effects.accounts.clone(),
