@@ -243,6 +243,8 @@ impl<S: Session> Writer<S> {
             && !rest.is_empty()
         {
             match self.execute_together(rest).await {
+                // However little was decided, the loop comes to its end.
+                Ok(decided) if decided.is_empty() => verdicts.extend(rest.iter().map(|_| Err(unanswered()))),
                 Ok(decided) => verdicts.extend(decided),
                 Err(StoreError::Internal(error)) if rest.len() > 1 => {
                     tracing::error!(%error, requests = rest.len(), "a batch failed; its requests are tried one by one");
