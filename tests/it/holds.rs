@@ -150,14 +150,7 @@ both_engines!(three_processes_that_come_back_after_a_week_grant_every_day_of_it_
     let beginning = at("2026-03-01T09:30:00Z");
     let clock = Clock::manual(beginning);
     let [one, two, three] = [replica(&db, &clock).await, replica(&db, &clock).await, replica(&db, &clock).await];
-    let daily = PlanCode::new("daily").unwrap();
-    one.put_plan(daily.clone(), plan(PlanPeriod::Day, 10)).await.unwrap();
-    let mut subscribers = Vec::new();
-    for number in 0..ORGANIZATIONS {
-        let id = organization(&one, &format!("daily {number}"), Credits::ZERO).await;
-        one.subscribe(id, &daily, None).await.unwrap();
-        subscribers.push(id);
-    }
+    let subscribers = subscribers(&one, ORGANIZATIONS).await;
     for week in 1..=3 {
         // Nobody was there for a week.
         clock.set(beginning + TimeDelta::days(7 * week));
@@ -195,14 +188,7 @@ both_engines!(everybody_who_comes_back_after_a_year_at_once_is_served, async |db
     let beginning = at("2026-03-01T09:30:00Z");
     let clock = Clock::manual(beginning);
     let store = replica(&db, &clock).await;
-    let daily = PlanCode::new("daily").unwrap();
-    store.put_plan(daily.clone(), plan(PlanPeriod::Day, 10)).await.unwrap();
-    let mut subscribers = Vec::new();
-    for number in 0..ORGANIZATIONS {
-        let id = organization(&store, &format!("daily {number}"), Credits::ZERO).await;
-        store.subscribe(id, &daily, None).await.unwrap();
-        subscribers.push(id);
-    }
+    let subscribers = subscribers(&store, ORGANIZATIONS).await;
     clock.set(beginning + TimeDelta::days(DAYS));
     let spend = |id: &OrganizationId| store.consume(*id, request("ai_chat", 1), None);
     let (spent, swept) = join(join_all(subscribers[..SPENDERS].iter().map(spend)), store.sweep()).await;
@@ -215,6 +201,19 @@ both_engines!(everybody_who_comes_back_after_a_year_at_once_is_served, async |db
     }
     assert_verified(&store).await;
 });
+
+/// Organizations with a plan of ten credits a day.
+async fn subscribers(store: &Store, count: usize) -> Vec<OrganizationId> {
+    let daily = PlanCode::new("daily").unwrap();
+    store.put_plan(daily.clone(), plan(PlanPeriod::Day, 10)).await.unwrap();
+    let mut subscribers = Vec::with_capacity(count);
+    for number in 0..count {
+        let id = organization(store, &format!("daily {number}"), Credits::ZERO).await;
+        store.subscribe(id, &daily, None).await.unwrap();
+        subscribers.push(id);
+    }
+    subscribers
+}
 
 fn plan(period: PlanPeriod, allowance: i64) -> NewPlan {
     NewPlan { allowance: ai(allowance), period, rollover_max: None, priority: 10 }

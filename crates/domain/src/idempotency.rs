@@ -160,10 +160,9 @@ mod tests {
         const V7: &str = "01a204c6-b96f-768c-9b6c-f2e044c443f2";
         let id = |key: &str| IdempotencyKey::of_request(key).unwrap().id();
         assert_eq!(id(V7), Uuid::try_parse(V7).unwrap());
-        let simple = V7.replace('-', "");
         let others = [
             V7.to_uppercase(),
-            simple.clone(),
+            V7.replace('-', ""),
             format!("{{{V7}}}"),
             format!("urn:uuid:{V7}"),
             format!("{V7}0"),

@@ -1,11 +1,10 @@
 //! The requests, rendered once and then only patched: another organization, a fresh idempotency key.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use chrono::{SecondsFormat, TimeDelta};
 use multicredit_store::clock;
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 
 /// How far back a report of usage looks.
 const USAGE_PERIOD: TimeDelta = TimeDelta::days(30);
@@ -21,9 +20,6 @@ pub const BATCH_ITEMS: usize = 1_000;
 
 /// How an item of a batch call says that it was charged.
 const ITEM_CREATED: &[u8] = br#""status":201"#;
-
-/// Streams so far. Each has keys that no other has.
-static STREAMS: AtomicU32 = AtomicU32::new(0);
 
 /// The organizations that requests are for, and the order in which they come.
 #[derive(Clone)]
@@ -86,8 +82,6 @@ pub struct Requests {
     slots: Vec<Slot>,
     targets: Targets,
     next_draw: usize,
-    stream: u32,
-    next_key: u32,
 }
 
 impl Requests {
@@ -95,13 +89,11 @@ impl Requests {
     pub fn new(call: Call, api_key: &str, targets: Targets, nth: usize, connections: usize) -> Self {
         let (bytes, slots) = render(call, api_key);
         let next_draw = targets.draws.len() * nth / connections;
-        let stream = STREAMS.fetch_add(1, Ordering::Relaxed);
-        Self { call, bytes, slots, targets, next_draw, stream, next_key: 0 }
+        Self { call, bytes, slots, targets, next_draw }
     }
 
     /// The next request.
     pub fn next(&mut self) -> &[u8] {
-        let now = u64::try_from(clock::now().timestamp_millis()).unwrap_or_default();
         for Slot { id, key } in &self.slots {
             if self.next_draw == self.targets.draws.len() {
                 self.next_draw = 0;
@@ -110,10 +102,8 @@ impl Requests {
             self.next_draw += 1;
             self.bytes[*id..][..ID_BYTES].copy_from_slice(&self.targets.ids[organization]);
             if let Some(key) = key {
-                fresh_key(now, self.stream, self.next_key)
-                    .hyphenated()
-                    .encode_lower(&mut self.bytes[*key..][..ID_BYTES]);
-                self.next_key = self.next_key.wrapping_add(1);
+                // A UUIDv7, which is what the documentation asks clients for.
+                clock::new_uuid().hyphenated().encode_lower(&mut self.bytes[*key..][..ID_BYTES]);
             }
         }
         &self.bytes
@@ -127,14 +117,6 @@ impl Requests {
             Call::Batch => status == *b"200" && count(body, ITEM_CREATED) == BATCH_ITEMS,
         }
     }
-}
-
-/// A UUIDv7, which is what the documentation asks clients for: the stream's number and its own stand for the random bits.
-fn fresh_key(now_ms: u64, stream: u32, number: u32) -> Uuid {
-    let mut rest = [0; 10];
-    rest[2..6].copy_from_slice(&stream.to_be_bytes());
-    rest[6..].copy_from_slice(&number.to_be_bytes());
-    Builder::from_unix_timestamp_millis(now_ms, &rest).into_uuid()
 }
 
 fn count(text: &[u8], part: &[u8]) -> usize {

@@ -7,8 +7,8 @@ use std::time::Duration;
 pub(crate) const BATCH_MAX: usize = 256;
 
 /// From how many movements on a transaction decides no further requests, and leaves them to the next one. A batch makes a few
-/// hundred as a rule. After a long absence each organization may have hundreds of boundaries due, and all those of a batch
-/// together would take longer than [`LEDGER_STATEMENT_TIMEOUT`]; these take a fifth of a second.
+/// hundred at most as a rule. After a long absence each organization may have hundreds of boundaries due, and all those of a
+/// batch together would take longer than [`LEDGER_STATEMENT_TIMEOUT`].
 pub(crate) const BOOKED_MAX: usize = 4_096;
 
 /// The most requests of one job: those of the largest batch call, which are decided together.

@@ -239,22 +239,21 @@ impl<S: Session> Writer<S> {
     /// is in it.
     async fn execute_portable(&mut self, tasks: &[&Task]) -> Vec<Verdict> {
         let mut verdicts = Vec::with_capacity(tasks.len());
-        while let rest = &tasks[verdicts.len()..]
-            && !rest.is_empty()
-        {
-            match self.execute_together(rest).await {
-                // However little was decided, the loop comes to its end.
-                Ok(decided) if decided.is_empty() => verdicts.extend(rest.iter().map(|_| Err(unanswered()))),
-                Ok(decided) => verdicts.extend(decided),
-                Err(StoreError::Internal(error)) if rest.len() > 1 => {
-                    tracing::error!(%error, requests = rest.len(), "a batch failed; its requests are tried one by one");
-                    for task in rest {
-                        let verdict = self.execute_together(&[task]).await;
-                        verdicts
-                            .push(verdict.and_then(|mut verdicts| verdicts.pop().unwrap_or_else(|| Err(unanswered()))));
-                    }
+        let mut together = tasks.len();
+        while verdicts.len() < tasks.len() {
+            let rest = &tasks[verdicts.len()..];
+            let next = &rest[..together.min(rest.len())];
+            match self.execute_together(next).await {
+                Ok(decided) if !decided.is_empty() => verdicts.extend(decided),
+                Err(StoreError::Internal(error)) if next.len() > 1 => {
+                    tracing::error!(%error, requests = next.len(), "a batch failed; its requests are tried one by one");
+                    together = 1;
                 }
-                Err(error) => verdicts.extend(rest.iter().map(|_| Err(error.clone()))),
+                // However little was decided, the loop comes to its end.
+                outcome => {
+                    let error = outcome.err().unwrap_or_else(unanswered);
+                    verdicts.extend(next.iter().map(|_| Err(error.clone())));
+                }
             }
         }
         verdicts
